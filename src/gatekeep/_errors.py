@@ -6,9 +6,11 @@
     └── RequestFailed            ends one request; has `stage`, `status`, `outcome`
         ├── Refused              what the client sent is not acceptable                  (400 … 505)
         ├── ClientGone           nobody is there to answer
+        │   └── BodyLost         … and it went inside the request's body
         ├── ConnectExpired       the group's backlog stayed full for connect-timeout     (503)
         ├── ConnectFailed        the group's listener cannot be reached at all           (503)
         ├── NeverClaimed         every attempt ended before a worker claimed it          (503)
+        ├── QueueExpired         it waited longer than queue-timeout                     (504)
         ├── ApplicationFailed    the application raised before it produced a head        (500)
         ├── ProcessLost          a worker claimed it and ended before the head           (502)
         └── Truncated            the response stopped short; what is out cannot be taken back
@@ -48,11 +50,13 @@ class RequestFailed(GatekeepError):
         stage: where it happened.
         status: the HTTP status of the answer, 0 where nobody can be answered.
         outcome: the word under which it is counted (`gatekeep._events.Outcome`).
+        event: what the log says above debug, empty where the canonical record says enough.
     """
 
     stage: ClassVar[Stage]
     status: int
     outcome: ClassVar[str]
+    event: ClassVar[str] = ""
 
 
 class Refused(RequestFailed):
@@ -68,3 +72,78 @@ class Refused(RequestFailed):
         super().__init__(reason)
         self.status = int(status)
         self.reason = reason
+
+
+class ClientGone(RequestFailed):
+    """The client's connection ended or broke; nobody can be answered."""
+
+    stage = Stage.RESPOND
+    outcome = "client_gone"
+    status = 0
+
+
+class BodyLost(ClientGone):
+    """The client's connection ended inside the request's body."""
+
+    stage = Stage.BODY
+    status = 400
+    event = "body.lost"
+
+
+class ConnectExpired(RequestFailed):
+    """The group's backlog stayed full for connect-timeout. The specification: "On exhaustion the request is failed with HTTP 503"."""
+
+    stage = Stage.CONNECT
+    outcome = "shed"
+    status = 503
+    event = "connect.expired"
+
+
+class ConnectFailed(ConnectExpired):
+    """The group's listener cannot be reached (a missing file, permissions): fails at once, without a retry."""
+
+    event = "connect.failed"
+
+
+class NeverClaimed(RequestFailed):
+    """Every attempt, at most 2 * processes + 1, ended before a worker claimed the request. It has not run."""
+
+    stage = Stage.QUEUE
+    outcome = "shed"
+    status = 503
+    event = "queue.exhausted"
+
+
+class QueueExpired(RequestFailed):
+    """It waited longer than queue-timeout and a worker discarded it at pickup. It has not run."""
+
+    stage = Stage.PICKUP
+    outcome = "queue_timeout"
+    status = 504
+    event = "pickup.discarded"
+
+
+class ApplicationFailed(RequestFailed):
+    """The application raised, or broke its contract, before its head was sent. Its traceback is in the log."""
+
+    stage = Stage.RUN
+    outcome = "app_error"
+    status = 500
+
+
+class ProcessLost(RequestFailed):
+    """The worker that claimed the request ended before the head: it may have run, so it is not sent again."""
+
+    stage = Stage.RUN
+    outcome = "lost"
+    status = 502
+    event = "run.lost"
+
+
+class Truncated(RequestFailed):
+    """The response stopped short. What is out cannot be taken back: the connection is closed so that the client can tell."""
+
+    stage = Stage.RESPOND
+    outcome = "truncated"
+    status = 0
+    event = "respond.truncated"

@@ -1,0 +1,34 @@
+# Two commands do everything on a machine with Python 3.11 or later: `make serve` and `make test`.
+PYTHON ?= python3
+# Each Python has an environment of its own, so `make test PYTHON=python3.12` disturbs no other.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV ?= .venv$(if $(VENV_BY_VERSION),-$(VERSION))
+WORKERS ?= auto
+
+.PHONY: serve test lint check-python clean
+
+serve: $(VENV)/ready
+	cd examples/02_django && $(abspath $(VENV))/bin/python manage.py prepare
+	cd examples/02_django && exec $(abspath $(VENV))/bin/gatekeep serve mysite.wsgi:application $(FLAGS)
+
+test: lint
+	$(VENV)/bin/python -m pytest -n $(WORKERS) $(TESTS)
+
+lint: $(VENV)/ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+check-python:
+	@test -n "$(VERSION)" || { echo "no Python was found as '$(PYTHON)': name one with make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; $(PYTHON) is $(VERSION). Name another: make PYTHON=python3.12"; exit 1; }
+
+$(VENV)/ready: pyproject.toml | check-python
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --editable '.[speed,trio]' --group test
+	touch $@
+
+clean:
+	rm -rf .venv* .mypy_cache .ruff_cache

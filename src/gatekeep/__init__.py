@@ -1,0 +1,61 @@
+"""gatekeep: the gateway that Python web applications cannot hang.
+
+    async with Gateway(Settings.for_app("mysite.wsgi:application")).serving() as served:
+        print(served.url)
+
+Names load when they are used: a daemon process never loads the front.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gatekeep._errors import CannotStart, GatekeepError, SettingsError
+    from gatekeep._events import Outcome
+    from gatekeep._gateway import Gateway, Served
+    from gatekeep._settings import GroupSettings, HttpSettings, Settings
+    from gatekeep._stages import Stage
+    from gatekeep._statistics import Statistics
+
+_HOMES = {
+    "CannotStart": "_errors",
+    "Gateway": "_gateway",
+    "GatekeepError": "_errors",
+    "GroupSettings": "_settings",
+    "HttpSettings": "_settings",
+    "Outcome": "_events",
+    "Served": "_gateway",
+    "Settings": "_settings",
+    "SettingsError": "_errors",
+    "Stage": "_stages",
+    "Statistics": "_statistics",
+}
+
+__all__ = [
+    "CannotStart",
+    "GatekeepError",
+    "Gateway",
+    "GroupSettings",
+    "HttpSettings",
+    "Outcome",
+    "Served",
+    "Settings",
+    "SettingsError",
+    "Stage",
+    "Statistics",
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gatekeep' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"gatekeep.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,277 @@
+"""The `gatekeep` command: a thin program around `Gateway`. The only module that prints, or ends the process.
+
+Exit status: 0 stopped, 1 a fault of ours, 2 usage or settings, 3 cannot start.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import resource
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import anyio
+import attrs
+import click
+
+from gatekeep import __version__, _signals
+from gatekeep._errors import CannotStart, SettingsError
+from gatekeep._events import Logger
+from gatekeep._gateway import Gateway, Served
+from gatekeep._logging import LEVELS, make_logger
+from gatekeep._settings import Bind, BindKind, Settings, Spec, dashed, declared, parse_app, parse_bind
+
+FAULT, USAGE, CANNOT_START = 1, 2, 3
+
+LOG_PATIENCE = 2.0
+"""Seconds that the last log lines may take to be written."""
+
+
+def main() -> NoReturn:
+    """Run the command. Never returns."""
+    try:
+        _commands(standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.Abort:
+        sys.exit(FAULT)
+    except click.ClickException as error:
+        _die(USAGE, error.format_message())
+    except SettingsError as error:
+        _die(USAGE, str(error))
+    except CannotStart as error:
+        _die(CANNOT_START, f"cannot start: {error}", error.details)
+    except Exception as error:
+        # Ours by definition: it is reported in one line, with the place for whoever mends it.
+        _die(FAULT, f"a fault of gatekeep: {error!r}", traceback.format_exc())
+    sys.exit(0)
+
+
+def _die(status: int, reason: str, details: str = "") -> NoReturn:
+    if details:
+        print(details.rstrip("\n"), file=sys.stderr)
+    print(f"gatekeep: {reason}", file=sys.stderr)
+    sys.exit(status)
+
+
+# --- options --------------------------------------------------------------------------------------------------------
+
+
+def _option(name: str, attribute: attrs.Attribute[Any]) -> Callable[..., Any]:
+    """The command line's option for a setting, from the setting's own declaration."""
+    spec: Spec = attribute.metadata["spec"]
+    flags = [flag for flag in spec.aliases if flag.startswith("-")]
+    own = f"--{dashed(name)}"
+    if attribute.type is bool:
+        return click.option(name, f"{own}/--no-{dashed(name)}", default=None, help=_help(spec, attribute))
+    if name == "binds":
+        return click.option(name, *flags, multiple=True, metavar="ADDRESS", help=_help(spec, attribute))
+    if name == "python_path":
+        return click.option(name, own, *flags, multiple=True, metavar="FOLDER", help=_help(spec, attribute))
+    kind = attribute.type if attribute.type in (int, float) else str
+    metavar = (spec.unit or {int: "NUMBER", float: "SECONDS"}.get(kind, "|".join(spec.choices) or "TEXT")).upper()
+    return click.option(name, own, *flags, type=kind, default=None, metavar=metavar, help=_help(spec, attribute))
+
+
+def _help(spec: Spec, attribute: attrs.Attribute[Any]) -> str:
+    default = attribute.default
+    if isinstance(default, tuple):
+        shown = ", ".join(map(str, default))
+    else:
+        shown = f"{default}" if default not in (None, attrs.NOTHING, "") else ""
+    return f"{spec.help}{f'  [default: {shown}]' if shown else ''}"
+
+
+def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for name, (_, attribute) in reversed(declared().items()):
+        if name not in ("name", "http"):
+            command = _option(name, attribute)(command)
+    return command
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, no_args_is_help=False
+)
+@click.version_option(__version__, prog_name="gatekeep")
+def _commands() -> None:
+    """The gateway that Python web applications cannot hang."""
+
+
+@_commands.command("serve")
+@click.argument("app")
+@_settings_options
+@click.option("--host", metavar="HOST", help="Listen on this host; with --port the same as --bind HOST:PORT.")
+@click.option("--port", type=int, metavar="PORT", help="Listen on this port.")
+@click.option("--uds", metavar="PATH", help="Listen on this UNIX socket; the same as --bind unix:PATH.")
+@click.option("--fd", type=int, metavar="N", help="Listen on this descriptor; the same as --bind fd://N.")
+@click.option("--factory", is_flag=True, help="APP names a factory: call it for the application.")
+@click.option("--chdir", metavar="FOLDER", help="Change to this folder first.")
+@click.option(
+    "--loop",
+    type=click.Choice(["auto", "asyncio", "uvloop", "trio"]),
+    default="auto",
+    help="The event loop of the front; auto is uvloop where it is installed.  [default: auto]",
+)
+@click.option(
+    "--http",
+    type=click.Choice(["auto", "strict", "h11", "httptools"]),
+    default="auto",
+    help="The HTTP codec: strict is ours (auto means it), h11 the library of that name behind the same policy. [default: auto]",
+)
+@click.option("--log-level", type=click.Choice(list(LEVELS)), default="info", help="[default: info]")
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "console", "json"]),
+    default="auto",
+    help="auto is console on a terminal, json otherwise.  [default: auto]",
+)
+@click.option("--access-log/--no-access-log", default=True, help="Whether each request is logged when it has ended.")
+def serve(app: str, **options: Any) -> None:
+    """Serve APP: module:callable, module (its application, then app), module:factory(), or a script's path.
+
+    \b
+    gatekeep serve mysite.wsgi:application
+    gatekeep serve site/wsgi.py --bind 0.0.0.0:8080 --processes 4
+    """
+    if folder := options.pop("chdir"):
+        _change_folder(folder)
+    loop = _choose_loop(options.pop("loop"))
+    logger, writer = make_logger(
+        options["log_level"], options.pop("log_format"), sys.stdout, access=options.pop("access_log")
+    )
+    try:
+        settings = _settings(app, options, logger)
+        _raise_descriptor_limit()
+        _run(settings, loop, logger, debug=options["log_level"] == "debug")
+    finally:
+        writer.close(LOG_PATIENCE)
+
+
+def _change_folder(folder: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise SettingsError(f"chdir = {folder!r}: {error.strerror}") from error
+
+
+def _choose_loop(loop: str) -> str:
+    if loop == "auto":
+        return "uvloop" if importlib.util.find_spec("uvloop") else "asyncio"
+    if loop != "asyncio" and importlib.util.find_spec(loop) is None:
+        raise SettingsError(f"loop = {loop!r}: {loop} is not installed in {sys.prefix}")
+    return loop
+
+
+def _settings(app: str, options: dict[str, Any], log: Logger) -> Settings:
+    """The settings that the command line and the environment ask for."""
+    if options["http"] == "httptools":
+        log.warning("setting.replaced", setting="http", value="httptools", used="strict")
+        options["http"] = "strict"
+    known = declared()
+    given = {name: value for name, value in options.items() if name in known and value not in (None, ())}
+    binds = _binds(options)
+    if binds:
+        given["binds"] = binds
+    if "processes" not in given and (concurrency := os.environ.get("WEB_CONCURRENCY")):
+        given["processes"] = _environment_number("WEB_CONCURRENCY", concurrency)
+    return Settings.for_app(parse_app(app, factory=options["factory"]), **given)
+
+
+def _binds(options: dict[str, Any]) -> list[Bind]:
+    """Every way to say where to listen, as binds; `$PORT` counts where nothing else was said, as with gunicorn."""
+    binds = [parse_bind(text) for text in options["binds"]]
+    host, port = options["host"], options["port"]
+    if host is not None or port is not None:
+        text = host or "127.0.0.1"
+        binds.append(parse_bind(f"[{text}]:{_or(port, 8000)}" if ":" in text else f"{text}:{_or(port, 8000)}"))
+    if options["uds"]:
+        binds.append(Bind(BindKind.UNIX, path=options["uds"]))
+    if options["fd"] is not None:
+        binds.append(Bind(BindKind.FD, fd=options["fd"]))
+    if not binds and (text := os.environ.get("PORT")):
+        binds.append(parse_bind(f"0.0.0.0:{_environment_number('PORT', text)}"))
+    return binds
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def _environment_number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise SettingsError(f"${name} = {text!r}: a number is needed")
+    return int(text)
+
+
+def _raise_descriptor_limit() -> None:
+    """Every client costs a descriptor and every request another: take what the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):
+            pass
+
+
+# --- running --------------------------------------------------------------------------------------------------------
+
+
+def _run(settings: Settings, loop: str, log: Logger, *, debug: bool) -> None:
+    backend = "trio" if loop == "trio" else "asyncio"
+    options = {"use_uvloop": True} if loop == "uvloop" else {}
+    program = _Program(settings, loop, log, debug=debug)
+    anyio.run(program.run, backend=backend, backend_options=options)
+
+
+class _Program:
+    """`gatekeep serve`, from start to stop."""
+
+    def __init__(self, settings: Settings, loop: str, log: Logger, *, debug: bool) -> None:
+        self._settings = settings
+        self._loop = loop
+        self._log = log
+        self._gateway = Gateway(settings, logger=log, debug=debug)
+        self._starting: anyio.CancelScope | None = None
+        self._stop = anyio.Event()
+
+    async def run(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(_signals.watch, self._log, self._ask_to_stop, self._gateway.hurry)
+            try:
+                with anyio.CancelScope() as self._starting:
+                    async with self._gateway.serving() as served:
+                        self._starting = None
+                        self._say_ready(served)
+                        await self._stop.wait()
+            except CannotStart as error:
+                failure: CannotStart | None = error
+            else:
+                failure = None
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        outcomes = {str(name): count for name, count in self._gateway.statistics().by_outcome().items()}
+        self._log.info("gateway.stopped", requests=outcomes)
+
+    def _ask_to_stop(self) -> None:
+        self._stop.set()
+        if self._starting is not None:
+            self._starting.cancel()  # there is nothing to finish yet
+
+    def _say_ready(self, served: Served) -> None:
+        (group,) = self._settings.groups
+        codec = self._settings.http.http
+        self._log.info(
+            "gateway.ready",
+            addresses=list(served.addresses),
+            app=str(group.app),
+            processes=group.processes,
+            threads=group.threads,
+            loop=self._loop,
+            http="strict" if codec == "auto" else codec,
+            version=__version__,
+            pid=os.getpid(),
+        )

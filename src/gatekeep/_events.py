@@ -1,0 +1,149 @@
+"""What is said and counted of a request: the outcomes, the canonical record, and the logger that is handed in. Pure.
+
+Event names are `stage.past_participle`. One `request.finished` at info stands for each request; each stage has an event at
+debug; above debug a stage speaks only when something happened.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Protocol
+
+from gatekeep._stages import Stage
+
+
+class Outcome(StrEnum):
+    """How a request ended. The list is closed: every request has exactly one."""
+
+    SERVED = "served"
+    """The application's response reached the client whole."""
+    APP_ERROR = "app_error"
+    """The application raised before its head; the client got 500."""
+    SHED = "shed"
+    """No worker could be had in time; the client got 503."""
+    QUEUE_TIMEOUT = "queue_timeout"
+    """It waited longer than queue-timeout; the client got 504."""
+    REFUSED = "refused"
+    """What the client sent is not acceptable; it got 4xx, 501 or 505."""
+    INTERRUPTED = "interrupted"
+    """It ran past its timer; the client got 504."""
+    LOST = "lost"
+    """It had started and its process ended; the client got 502."""
+    CLIENT_GONE = "client_gone"
+    """Nobody was there to take the answer."""
+    TRUNCATED = "truncated"
+    """The response stopped short; the client could see that."""
+
+
+class Logger(Protocol):
+    """The part of a structlog logger that the library uses. It never configures one."""
+
+    def debug(self, event: str, **fields: Any) -> Any: ...
+    def info(self, event: str, **fields: Any) -> Any: ...
+    def warning(self, event: str, **fields: Any) -> Any: ...
+    def error(self, event: str, **fields: Any) -> Any: ...
+
+
+class SilentLogger:
+    """For programs that embed the gateway and hand in no logger."""
+
+    def debug(self, event: str, **fields: Any) -> None: ...
+    def info(self, event: str, **fields: Any) -> None: ...
+    def warning(self, event: str, **fields: Any) -> None: ...
+    def error(self, event: str, **fields: Any) -> None: ...
+
+
+def request_name(number: int) -> str:
+    """The request's number as people see it: 16 hexadecimal digits."""
+    return f"{number:016x}"
+
+
+class Record:
+    """One request's story, filled in as it goes; all stamps are seconds of the shared monotonic clock, 0.0 for never.
+
+    Attributes:
+        number: the request's number.
+        began: its first byte was read. received: its head was complete. written: the (last) envelope went out.
+        claimed: a worker took it. answered: the application's head arrived. ended: all is over.
+        stage: where it is, and at the end where it ended.
+        body_in, body_out: bytes of bodies, decoded, from and to the client.
+    """
+
+    __slots__ = (
+        "answered",
+        "attempts",
+        "began",
+        "body_in",
+        "body_out",
+        "claimed",
+        "client",
+        "ended",
+        "group",
+        "method",
+        "number",
+        "outcome",
+        "path",
+        "pid",
+        "protocol",
+        "reason",
+        "received",
+        "stage",
+        "status",
+        "thread",
+        "written",
+    )
+
+    def __init__(self, number: int, client: str, began: float) -> None:
+        self.number = number
+        self.client = client
+        self.began = began
+        self.received = self.written = self.claimed = self.answered = self.ended = 0.0
+        self.method = self.path = self.protocol = self.group = self.reason = ""
+        self.stage = Stage.PARSE
+        self.outcome: Outcome | None = None
+        self.status = self.pid = self.attempts = self.body_in = self.body_out = 0
+        self.thread = -1
+
+    def stage_times(self) -> dict[str, float]:
+        """Seconds spent in each stage that was entered, in order; they add up to the whole."""
+        marks = (
+            (Stage.PARSE, self.received),
+            (Stage.CONNECT, self.written),
+            (Stage.QUEUE, self.claimed),
+            (Stage.RUN, self.answered),
+            (Stage.RESPOND, self.ended),
+        )
+        times: dict[str, float] = {}
+        last = self.began
+        entered = Stage.PARSE
+        for stage, mark in marks:
+            entered = stage
+            if not mark:
+                break
+            times[stage] = round(mark - last, 6)
+            last = mark
+        if self.ended > last:
+            times[entered] = round(self.ended - last, 6)
+        return times
+
+    def fields(self) -> dict[str, Any]:
+        """The canonical event's fields, as plain data."""
+        return {
+            "request_id": request_name(self.number),
+            "client": self.client,
+            "method": self.method,
+            "path": self.path,
+            "protocol": self.protocol,
+            "group": self.group,
+            "status": self.status,
+            "outcome": self.outcome,
+            "stage": self.stage,
+            "reason": self.reason,
+            "pid": self.pid,
+            "thread": self.thread,
+            "attempts": self.attempts,
+            "bytes_in": self.body_in,
+            "bytes_out": self.body_out,
+            "duration": round(self.ended - self.began, 6),
+            "stages": self.stage_times(),
+        }

@@ -1,0 +1,273 @@
+"""The composition root and the embedding interface: wires front, group and supervisor over one host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import anyio.from_thread
+import attrs
+from anyio.abc import TaskGroup, TaskStatus
+
+from gatekeep._errors import CannotStart
+from gatekeep._events import Logger, SilentLogger
+from gatekeep._group import Group
+from gatekeep._host import GroupHome, Host, Listener
+from gatekeep._host_real import RealHost
+from gatekeep._settings import BindKind, GroupSettings, Settings
+from gatekeep._statistics import Counters, Statistics
+from gatekeep.lifecycle._slots import board_size
+from gatekeep.lifecycle._supervisor import Supervisor
+from gatekeep.transport import _accept
+from gatekeep.transport._dispatch import HopDispatch
+from gatekeep.transport._front import Front
+
+
+@attrs.frozen
+class Served:
+    """A gateway that serves.
+
+    Attributes:
+        addresses: where it can be reached, such as `http://127.0.0.1:8000` and `unix:/run/site.sock`.
+    """
+
+    addresses: tuple[str, ...]
+    _gateway: Gateway
+
+    @property
+    def url(self) -> str:
+        """The first address that a browser understands.
+
+        Raises:
+            LookupError: it listens on UNIX sockets only.
+        """
+        for address in self.addresses:
+            if address.startswith("http"):
+                return address
+        raise LookupError("the gateway listens on UNIX sockets only")
+
+    def statistics(self) -> Statistics:
+        """A snapshot of what it has done."""
+        return self._gateway.statistics()
+
+    def hurry(self) -> None:
+        """Make the stop that is under way, or comes, wait for nothing: requests in flight are lost."""
+        self._gateway.hurry()
+
+
+class Gateway:
+    """Serves one application in daemon processes of its own, inside whatever anyio program it is put into.
+
+    Nothing of the program around it is touched: no signal handlers, no logging configuration, no event loop policy. One gateway
+    serves once at a time; make as many as you like.
+
+    Args:
+        settings: what to serve, where and how.
+        logger: a structlog logger (or anything with its `debug`, `info`, `warning` and `error`); without one it is silent.
+        debug: whether daemon processes shall send debug events too.
+    """
+
+    def __init__(self, settings: Settings, *, logger: Logger | None = None, debug: bool = False) -> None:
+        self.settings = settings
+        self._log: Logger = logger or SilentLogger()
+        self._debug = debug
+        self._counters = Counters()
+        self._group: Group | None = None
+        self._hurry: anyio.CancelScope | None = None
+        self._hurried = False
+
+    def statistics(self) -> Statistics:
+        """A snapshot of what the gateway has done since it was made, by stage and outcome."""
+        group = self._group
+        return self._counters.snapshot(
+            standing=group.standing() if group else 0, processes=group.ready() if group else ()
+        )
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[Served]:
+        """Serve while the context lasts; it is entered when the first daemon process is ready.
+
+        On leaving, requests in flight get graceful-timeout to finish, then daemon processes get shutdown-timeout, then what is
+        left is killed; afterwards no process, socket or file is left.
+
+        Raises:
+            CannotStart: an address cannot be listened on, or the application cannot be loaded.
+        """
+        host = RealHost()
+        try:
+            with collapse_groups():
+                async with self._serving(host) as served:
+                    yield served
+        finally:
+            host.close()
+
+    @contextlib.asynccontextmanager
+    async def _serving(self, host: Host) -> AsyncIterator[Served]:
+        settings = self.settings
+        (group_settings,) = settings.groups
+        with _Doors(host, settings) as doors, _home(host, group_settings) as home:
+            self._group = group = Group(group_settings.name, group_settings.processes, home.address)
+            dispatch = HopDispatch(host.net, host.clock, group, group_settings, self._counters, self._log)
+            front = Front(host, settings.http, dispatch, self._counters, self._log)
+            supervisor = Supervisor(
+                host, group_settings, group, home, self._counters, self._log,
+                folders=_folders(group_settings), module_path=_module_path(), debug=self._debug,
+            )  # fmt: skip
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(supervisor.run)
+                shop = _Shop(host, front, doors, settings.graceful_timeout, self._log)
+                await tasks.start(shop.run)
+                try:
+                    yield Served(doors.addresses, self)
+                finally:
+                    with anyio.CancelScope(shield=True) as self._hurry:
+                        if self._hurried:
+                            self._hurry.cancel()
+                        await shop.close()
+                        await supervisor.stop()
+                    tasks.cancel_scope.cancel()
+
+    def hurry(self) -> None:
+        """Make the stop that is under way, or comes, wait for nothing."""
+        self._hurried = True
+        if self._hurry is not None:
+            self._hurry.cancel()
+
+    @contextlib.contextmanager
+    def serving_in_thread(self, backend: str = "asyncio", **backend_options: Any) -> Iterator[Served]:
+        """The same for a program without an event loop: one is run in a thread of its own.
+
+        Raises:
+            CannotStart: as `serving`.
+        """
+        with (
+            anyio.from_thread.start_blocking_portal(backend, backend_options) as portal,
+            portal.wrap_async_context_manager(self.serving()) as served,
+        ):
+            yield served
+
+
+class _Doors:
+    """The listeners that clients connect to."""
+
+    def __init__(self, host: Host, settings: Settings) -> None:
+        self._host = host
+        self._settings = settings
+        self.listeners: list[Listener] = []
+        self.addresses: tuple[str, ...] = ()
+
+    def __enter__(self) -> _Doors:
+        addresses = []
+        for bind in self._settings.binds:
+            try:
+                for listener, address in self._host.net.listen(bind, self._settings.backlog):
+                    self.listeners.append(listener)
+                    addresses.append(address)
+            except OSError as error:
+                self.close()
+                raise CannotStart(f"cannot listen on {bind}: {error.strerror or error}") from error
+        self.addresses = tuple(addresses)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Listen no more; whoever still waits is turned away."""
+        for listener in self.listeners:
+            listener.close()
+        self.listeners = []
+        for bind in self._settings.binds:
+            if bind.kind is BindKind.UNIX:
+                self._host.net.unlisten(bind)
+
+
+class _Shop:
+    """Accepts and serves clients until it is closed."""
+
+    def __init__(self, host: Host, front: Front, doors: _Doors, grace: float, log: Logger) -> None:
+        self._host = host
+        self._front = front
+        self._doors = doors
+        self._grace = grace
+        self._log = log
+        self._accepting = anyio.CancelScope()
+        self._clients: TaskGroup | None = None
+        self._closed = anyio.Event()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Accept until `close`; returns when the last connection has ended."""
+        try:
+            async with anyio.create_task_group() as self._clients:
+                with self._accepting:
+                    async with anyio.create_task_group() as doors:
+                        for listener in self._doors.listeners:
+                            doors.start_soon(self._serve_door, listener)
+                        task_status.started()
+        finally:
+            self._closed.set()
+
+    async def _serve_door(self, listener: Listener) -> None:
+        assert self._clients is not None
+        await _accept.serve(
+            self._host.net, listener, self._front.serve_connection, self._clients, self._log
+        )
+
+    async def close(self) -> None:
+        """Accept no more, let requests in flight finish within the grace, then drop what is left."""
+        self._front.stop()
+        self._accepting.cancel()
+        self._doors.close()
+        try:
+            with anyio.move_on_after(self._grace):
+                await self._closed.wait()
+        finally:
+            if not self._closed.is_set() and self._clients is not None:
+                self._log.warning("gateway.grace_over", in_flight=self._front.in_flight(), grace=self._grace)
+                self._clients.cancel_scope.cancel()
+
+
+@contextlib.contextmanager
+def _home(host: Host, settings: GroupSettings) -> Iterator[GroupHome]:
+    size = board_size(settings.processes, settings.threads)
+    try:
+        home = host.processes.open_group(settings.name, settings.listen_backlog, size)
+    except OSError as error:
+        raise CannotStart(f"cannot make the listener of group {settings.name}: {error}") from error
+    try:
+        yield home
+    finally:
+        home.close()
+
+
+def _folders(settings: GroupSettings) -> list[str]:
+    """What comes first on the daemons' module path: what the settings say, then a script's own folder or the present one."""
+    own = os.path.dirname(os.path.abspath(settings.app.path)) if settings.app.path else os.getcwd()
+    return [*map(os.path.abspath, settings.python_path), own]
+
+
+def _module_path() -> list[str]:
+    """This interpreter's module path, as other processes may use it, without the folder of the console script."""
+    script = os.path.dirname(os.path.abspath(sys.argv[0])) if sys.argv[0].endswith("gatekeep") else None
+    return [path for path in map(os.path.abspath, sys.path) if path != script]
+
+
+@contextlib.contextmanager
+def collapse_groups() -> Iterator[None]:
+    """Let a single error out of the groups that nested task groups wrapped it in: callers expect `CannotStart`."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if error is group:
+            raise
+        raise error from error.__cause__
+
+

@@ -1,0 +1,178 @@
+"""What the gateway asks of the operating system, as one small object that is handed in. Pure: the protocols only.
+
+The races that lose requests live between two system calls of the front, where another process moves. So everything that front
+and supervisor ask of the system goes through a `Host`: `_host_real` is the system, the tests' simulated world is the other.
+Sockets are the system's own, non-blocking, with the names and errors of `socket.socket`: the seam costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import attrs
+
+from gatekeep._settings import Bind
+
+T = TypeVar("T")
+
+SHUT_RD = 0
+SHUT_WR = 1
+"""The arguments of `Socket.shutdown`, as `socket` has them."""
+
+
+class Socket(Protocol):
+    """A connected, non-blocking stream socket; the methods and errors are those of `socket.socket`."""
+
+    def recv(self, size: int, /) -> bytes: ...
+    def send(self, data: bytes | memoryview, /) -> int: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def close(self) -> None: ...
+
+
+class Listener(Protocol):
+    """A listening, non-blocking socket."""
+
+    def close(self) -> None: ...
+
+
+class Waiter(Protocol):
+    """Waits for one socket. At most one task may wait for each direction."""
+
+    async def wait_readable(self) -> None:
+        """Return when a `recv` or `accept` may succeed; it may also be too early."""
+
+    async def wait_writable(self) -> None:
+        """Return when a `send` may succeed; it may also be too early."""
+
+    def close(self) -> None:
+        """Forget the socket. Must be called before the socket is closed, when nobody waits."""
+
+
+@attrs.frozen
+class Peer:
+    """A client's connection, just accepted.
+
+    Attributes:
+        socket: the connection.
+        client: address and port of the other end; None on a UNIX socket.
+        server: address and port (text, as CGI has them) of our end.
+    """
+
+    socket: Socket
+    client: tuple[str, int] | None
+    server: tuple[str, str]
+
+
+class Net(Protocol):
+    """Sockets."""
+
+    def listen(self, bind: Bind, backlog: int) -> Sequence[tuple[Listener, str]]:
+        """Listeners for one bind (a name may stand for several addresses), each with its address as people see it.
+
+        Raises:
+            OSError: as `bind` and `listen` do.
+        """
+
+    def unlisten(self, bind: Bind) -> None:
+        """Remove what `listen` left behind in the file system."""
+
+    def accept(self, listener: Listener) -> Peer:
+        """The next connection that waits.
+
+        Raises:
+            BlockingIOError: none does.
+            OSError: as `accept` does.
+        """
+
+    def connect(self, address: str) -> Socket:
+        """A connection to a group's listener.
+
+        Raises:
+            BlockingIOError: its backlog is full.
+            OSError: as `connect` does.
+        """
+
+    def waiter(self, socket: Socket | Listener) -> Waiter:
+        """The waiter for a socket; its one registration with the event loop lives in it."""
+
+    def abort(self, socket: Socket) -> None:
+        """Close with a reset instead of an orderly end."""
+
+
+class Process(Protocol):
+    """A daemon process that was started."""
+
+    pid: int
+    control: Socket
+    log: Socket
+
+    async def wait(self) -> str:
+        """Wait for its end and tell it in words: "exit status 1", "killed by SIGKILL". Only one task may wait."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM; nothing happens when it has ended."""
+
+    def kill(self) -> None:
+        """Send SIGKILL; nothing happens when it has ended."""
+
+    def close(self) -> None:
+        """Release what is held for it (its sockets too)."""
+
+
+class GroupHome(Protocol):
+    """What the processes of one group share, and what survives each of them: the listener and the scoreboard."""
+
+    address: str
+    board: memoryview
+
+    def close(self) -> None:
+        """Close and remove both."""
+
+
+class Processes(Protocol):
+    """Daemon processes."""
+
+    def open_group(self, name: str, backlog: int, board_size: int) -> GroupHome:
+        """Make a group's listener and scoreboard.
+
+        Raises:
+            OSError: the system refused.
+        """
+
+    async def spawn(self, home: GroupHome) -> Process:
+        """Start a daemon process with exec.
+
+        Raises:
+            OSError: the system refused.
+        """
+
+
+class Clock(Protocol):
+    """Time. The event loop's own clock is used for nothing but cancel scopes."""
+
+    def now(self) -> float:
+        """Seconds of the monotonic clock that all processes of this host share."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+
+
+class Chance(Protocol):
+    """What must not be predictable, or only in a test."""
+
+    def bits(self, count: int) -> int:
+        """That many random bits."""
+
+
+class Host(Protocol):
+    """The operating system, as far as the gateway asks it for anything."""
+
+    net: Net
+    processes: Processes
+    clock: Clock
+    chance: Chance
+
+    async def run_blocking(self, function: Callable[..., T], *args: Any) -> T:
+        """Call what may block, in a thread of the gateway's own (not of anyio's shared forty), and return its result."""
+

@@ -1,0 +1,448 @@
+"""The operating system as a `Host`: sockets, processes, clocks, threads. Nothing is decided here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import random
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from gatekeep._host import GroupHome, Listener, Peer, Process, Socket, Waiter
+from gatekeep._settings import Bind, BindKind
+
+T = TypeVar("T")
+
+# --- waiting for a socket -------------------------------------------------------------------------------------------
+
+
+class AsyncioWaiter:
+    """One `add_reader` registration per socket, a future per wait.
+
+    anyio's own `wait_readable` registers anew for every wait: 64 µs against a few. The registration is dropped only when data comes
+    and nobody waits, for then it would wake the loop for ever.
+    """
+
+    __slots__ = ("_fd", "_loop", "_reader", "_registered", "_writer")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._fd = sock.fileno()
+        self._loop = asyncio.get_running_loop()
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._registered = False
+
+    async def wait_readable(self) -> None:
+        if not self._registered:
+            self._registered = True
+            self._loop.add_reader(self._fd, self._on_readable)
+        self._reader = future = self._loop.create_future()
+        try:
+            await future
+        finally:
+            self._reader = None
+
+    def _on_readable(self) -> None:
+        future = self._reader
+        if future is None:
+            self._registered = False
+            self._loop.remove_reader(self._fd)
+        elif not future.done():
+            future.set_result(None)
+
+    async def wait_writable(self) -> None:
+        self._writer = future = self._loop.create_future()
+        self._loop.add_writer(self._fd, self._on_writable)
+        try:
+            await future
+        finally:
+            self._writer = None
+            self._loop.remove_writer(self._fd)
+
+    def _on_writable(self) -> None:
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+    def close(self) -> None:
+        if self._registered:
+            self._registered = False
+            self._loop.remove_reader(self._fd)
+
+
+class TrioWaiter:
+    """trio waits for descriptors itself."""
+
+    __slots__ = ("_notify_closing", "_socket", "wait_readable_of", "wait_writable_of")
+
+    def __init__(self, sock: socket.socket) -> None:
+        from trio import lowlevel
+
+        self._socket = sock
+        self.wait_readable_of = lowlevel.wait_readable
+        self.wait_writable_of = lowlevel.wait_writable
+
+    async def wait_readable(self) -> None:
+        await self.wait_readable_of(self._socket)
+
+    async def wait_writable(self) -> None:
+        await self.wait_writable_of(self._socket)
+
+    def close(self) -> None:
+        pass
+
+
+def _waiter_class() -> Callable[[Any], Waiter]:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return TrioWaiter
+    return AsyncioWaiter
+
+
+# --- sockets --------------------------------------------------------------------------------------------------------
+
+
+class RealNet:
+    """The system's sockets. Made inside the event loop that is to wait for them."""
+
+    def __init__(self) -> None:
+        self._make_waiter = _waiter_class()
+        self._unix: dict[Bind, tuple[int, int]] = {}
+
+    def listen(self, bind: Bind, backlog: int) -> Sequence[tuple[Listener, str]]:
+        if bind.kind is BindKind.FD:
+            return [_inherited(bind.fd)]
+        if bind.kind is BindKind.UNIX:
+            return [self._listen_unix(bind, backlog)]
+        return list(_listen_tcp(bind, backlog))
+
+    def _listen_unix(self, bind: Bind, backlog: int) -> tuple[socket.socket, str]:
+        _remove_stale(bind.path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.bind(bind.path)
+            sock.listen(backlog)
+        except OSError:
+            sock.close()
+            raise
+        sock.setblocking(False)
+        status = os.stat(bind.path)
+        self._unix[bind] = status.st_dev, status.st_ino
+        return sock, str(bind)
+
+    def unlisten(self, bind: Bind) -> None:
+        """Remove a UNIX socket's file, unless another program has put its own there."""
+        identity = self._unix.pop(bind, None)
+        if identity is None:
+            return
+        with contextlib.suppress(OSError):
+            status = os.stat(bind.path)
+            if (status.st_dev, status.st_ino) == identity:
+                os.unlink(bind.path)
+
+    def accept(self, listener: Listener) -> Peer:
+        assert isinstance(listener, socket.socket)
+        sock, address = listener.accept()
+        sock.setblocking(False)
+        if sock.family == socket.AF_UNIX:
+            # CGI wants a name and a port that are not empty (PEP 3333); behind a UNIX socket they mean nothing.
+            return Peer(sock, None, ("localhost", "80"))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        host, port = sock.getsockname()[:2]
+        return Peer(sock, (address[0], address[1]), (host, str(port)))
+
+    def connect(self, address: str) -> Socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        error = sock.connect_ex(address)
+        if error:
+            sock.close()
+            raise OSError(error, os.strerror(error))
+        return sock
+
+    def waiter(self, sock: Socket | Listener) -> Waiter:
+        return self._make_waiter(sock)
+
+    def abort(self, sock: Socket) -> None:
+        assert isinstance(sock, socket.socket)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        sock.close()
+
+
+def _inherited(fd: int) -> tuple[socket.socket, str]:
+    # A copy, so that closing ours leaves the descriptor's owner with his.
+    sock = socket.socket(fileno=os.dup(fd))
+    sock.setblocking(False)
+    return sock, _address(sock)
+
+
+def _listen_tcp(bind: Bind, backlog: int) -> Iterator[tuple[socket.socket, str]]:
+    """One listener for every address that the host's name stands for; all on one port, also where that is chosen for us."""
+    port = bind.port
+    found = socket.getaddrinfo(bind.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((address[0], port, *address[2:]))
+            sock.listen(backlog)
+        except OSError:
+            sock.close()
+            raise
+        sock.setblocking(False)
+        port = sock.getsockname()[1]
+        yield sock, _address(sock)
+
+
+def _address(sock: socket.socket) -> str:
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{sock.getsockname()}"
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket file that nobody listens on any more."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except OSError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        if probe.connect_ex(path) == errno.ECONNREFUSED:
+            os.unlink(path)
+
+
+# --- run folder, groups, processes ----------------------------------------------------------------------------------
+
+_PREFIX = "gatekeep-"
+
+
+class RunFolder:
+    """`gatekeep-PID-XXXX`, 0700, in `$XDG_RUNTIME_DIR` or the temporary folder.
+
+    Its owner holds a lock on it, so a folder that is not locked is left over from a gateway that was killed.
+    """
+
+    def __init__(self) -> None:
+        parent = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        _clean_stale(parent)
+        self.path = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent)
+        self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def close(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _clean_stale(parent: str) -> None:
+    for path in Path(parent).glob(f"{_PREFIX}*-*"):
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            # Younger ones may belong to a gateway that has not come to locking its own yet.
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and time.time() - status.st_mtime > 5:
+                _remove_unless_locked(path)
+
+
+def _remove_unless_locked(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(fd)
+
+
+class RealGroupHome:
+    """The listener and the scoreboard of one group."""
+
+    def __init__(self, folder: str, name: str, backlog: int, board_size: int) -> None:
+        path = os.path.join(folder, f"{name}.sock")
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self.listener.bind(path)
+        self.listener.listen(backlog)
+        # Reaching it through an open descriptor outlives whoever tidies the temporary folder, and the 108 bytes of a path.
+        self._path_fd = os.open(path, os.O_PATH)
+        self.address = f"/proc/self/fd/{self._path_fd}"
+        self.board_fd = os.memfd_create("gatekeep-scoreboard")
+        os.ftruncate(self.board_fd, board_size)
+        self._map = mmap.mmap(self.board_fd, board_size)
+        self.board = memoryview(self._map)
+
+    def close(self) -> None:
+        self.listener.close()
+        os.close(self._path_fd)
+        os.close(self.board_fd)
+        self.board.release()
+        with contextlib.suppress(BufferError):
+            self._map.close()
+
+
+class RealProcess:
+    """A daemon process."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], control: socket.socket, log: socket.socket, net: RealNet) -> None:
+        self.pid = popen.pid
+        self.control: Socket = control
+        self.log: Socket = log
+        self._popen = popen
+        self._net = net
+        self._pidfd = os.pidfd_open(popen.pid)
+
+    async def wait(self) -> str:
+        while (status := self._popen.poll()) is None:
+            waiter = self._net._make_waiter(_Descriptor(self._pidfd))
+            try:
+                await waiter.wait_readable()
+            finally:
+                waiter.close()
+        return describe_status(status)
+
+    def terminate(self) -> None:
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        # Through the descriptor: the pid may be another process's by now.
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def close(self) -> None:
+        self.control.close()
+        self.log.close()
+        os.close(self._pidfd)
+
+
+def describe_status(status: int) -> str:
+    """A process's end in words, from `subprocess`'s return code."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+class _Descriptor(int):
+    """A bare descriptor that can be waited for like a socket."""
+
+    def fileno(self) -> int:
+        return int(self)
+
+
+class RealProcesses:
+    """Starts daemon processes with exec."""
+
+    def __init__(self, net: RealNet, run_blocking: Callable[..., Any]) -> None:
+        self._net = net
+        self._run_blocking = run_blocking
+        self._folder: RunFolder | None = None
+
+    def open_group(self, name: str, backlog: int, board_size: int) -> GroupHome:
+        if self._folder is None:
+            self._folder = RunFolder()
+        return RealGroupHome(self._folder.path, name, backlog, board_size)
+
+    async def spawn(self, home: GroupHome) -> Process:
+        assert isinstance(home, RealGroupHome)
+        ours, theirs = socket.socketpair()
+        log, their_log = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            popen = await self._run_blocking(_start, home, theirs.fileno(), their_log.fileno())
+        except BaseException:
+            ours.close()
+            log.close()
+            raise
+        finally:
+            theirs.close()
+            their_log.close()
+        ours.setblocking(False)
+        log.setblocking(False)
+        return RealProcess(popen, ours, log, self._net)
+
+    def close(self) -> None:
+        """Remove the run folder."""
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
+
+
+_BLOCKED = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP}
+
+
+def _start(home: RealGroupHome, control: int, log: int) -> subprocess.Popen[bytes]:
+    """Start `gatekeep.pool` with its descriptors. Runs in a thread: its signal mask is inherited, nobody else's is touched.
+
+    `-P` and the script's path instead of `-m` keep the present folder out of the path until the application's own settings
+    are known: with `-m` alone a user's `queue.py` shadows the standard library's. An own process group leaves Ctrl-C to the
+    gateway. Signals whose default action would kill stay blocked until the daemon's handlers stand.
+    """
+    program = str(Path(__file__).parent / "pool" / "__main__.py")
+    descriptors = (control, log, home.listener.fileno(), home.board_fd)
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+    try:
+        return subprocess.Popen(
+            [sys.executable, *flags, "-P", program, *map(str, descriptors)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=descriptors,
+            process_group=0,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# --- the rest -------------------------------------------------------------------------------------------------------
+
+
+class RealClock:
+    """`time.monotonic` is one clock for all processes of a Linux host; an event loop's own is not (trio adds an offset)."""
+
+    now = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
+
+class RealChance:
+    """The system's randomness."""
+
+    bits = random.SystemRandom().getrandbits
+
+
+class RealHost:
+    """The operating system. Made inside the event loop that is to use it; `close` it last."""
+
+    def __init__(self) -> None:
+        self._limiter = anyio.CapacityLimiter(8)
+        self.net = RealNet()
+        self.processes = RealProcesses(self.net, self.run_blocking)
+        self.clock = RealClock()
+        self.chance = RealChance()
+
+    async def run_blocking(self, function: Callable[..., T], *args: Any) -> T:
+        return await anyio.to_thread.run_sync(function, *args, limiter=self._limiter)
+
+    def close(self) -> None:
+        """Remove what was made in the file system."""
+        self.processes.close()

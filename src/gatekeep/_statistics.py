@@ -1,0 +1,81 @@
+"""Counters by stage and outcome, and the frozen snapshot that `Gateway.statistics()` returns. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import attrs
+
+from gatekeep._events import Outcome, Record
+from gatekeep._stages import Stage
+
+
+@attrs.frozen
+class Statistics:
+    """What the gateway has done since it began, at one instant.
+
+    Attributes:
+        requests: how many ended, by the stage where they ended and their outcome. Pairs that never occurred are absent.
+        in_flight: requests that have not ended: their head was read.
+        standing: of those, how many no worker has claimed yet.
+        connections: open connections of clients, idle ones included.
+        retries: attempts that ended before a worker claimed the request, so that it was offered again.
+        dropped_fields: header fields that were dropped because their names could forge others (underscores, `Proxy`).
+        dropped_log_records: log records that were dropped because their reader was too slow.
+        process_starts, process_ends: daemon processes started and ended.
+        processes: pids of the daemon processes that are ready.
+    """
+
+    requests: Mapping[tuple[Stage, Outcome], int]
+    in_flight: int
+    standing: int
+    connections: int
+    retries: int
+    dropped_fields: int
+    dropped_log_records: int
+    process_starts: int
+    process_ends: int
+    processes: tuple[int, ...]
+
+    def by_outcome(self) -> dict[Outcome, int]:
+        """How many requests ended in each way, wherever that was."""
+        totals: dict[Outcome, int] = {}
+        for (_, outcome), count in self.requests.items():
+            totals[outcome] = totals.get(outcome, 0) + count
+        return totals
+
+
+class Counters:
+    """The running numbers; one owner (the front's loop) writes them."""
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[Stage, Outcome], int] = {}
+        self.in_flight = 0
+        self.connections = 0
+        self.retries = 0
+        self.dropped_fields = 0
+        self.dropped_log_records = 0
+        self.process_starts = 0
+        self.process_ends = 0
+
+    def count(self, record: Record) -> None:
+        """Count a request that has ended."""
+        assert record.outcome is not None
+        key = record.stage, record.outcome
+        self.requests[key] = self.requests.get(key, 0) + 1
+
+    def snapshot(self, *, standing: int, processes: tuple[int, ...]) -> Statistics:
+        """All of it now, unchangeable."""
+        return Statistics(
+            requests=MappingProxyType(dict(self.requests)),
+            in_flight=self.in_flight,
+            standing=standing,
+            connections=self.connections,
+            retries=self.retries,
+            dropped_fields=self.dropped_fields,
+            dropped_log_records=self.dropped_log_records,
+            process_starts=self.process_starts,
+            process_ends=self.process_ends,
+            processes=processes,
+        )

@@ -1,0 +1,97 @@
+"""What gateway and daemon say to each other over the control socket. Pure: the messages and their frames.
+
+    gateway → daemon   SETTINGS (first)   STOP
+    daemon → gateway   READY   FAILED
+
+An end of stream at the daemon means that the gateway is gone; at the gateway it means nothing: the process's end comes from
+the system.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from gatekeep._frames import frame
+
+
+class Kind(IntEnum):
+    """The kinds of frames."""
+
+    SETTINGS = 1
+    STOP = 2
+    READY = 16
+    FAILED = 17
+
+
+class DaemonSettings(msgspec.Struct, array_like=True):
+    """What a daemon process must know; argv carries only descriptors.
+
+    Attributes:
+        group: the group's name.
+        row, rows: its row on the scoreboard, and how many there are.
+        processes, threads: the group's size.
+        module, path, attribute, factory: the application (see `gatekeep._settings.AppTarget`).
+        folders: folders that come first on the module path, in order.
+        module_path: the gateway's own module path, which comes after them.
+        shutdown_timeout: seconds after which an orphan, whose gateway is gone, ends whatever it does.
+        debug: whether events at debug are wanted.
+    """
+
+    group: str
+    row: int
+    rows: int
+    processes: int
+    threads: int
+    module: str
+    path: str
+    attribute: str
+    factory: bool
+    folders: list[str]
+    module_path: list[str]
+    shutdown_timeout: float
+    debug: bool
+
+
+class Ready(msgspec.Struct, array_like=True):
+    """The application is loaded and the workers accept requests."""
+
+    load_time: float
+
+
+class Failed(msgspec.Struct, array_like=True):
+    """The application could not be loaded: one line for people, and the application's own traceback if there is one."""
+
+    reason: str
+    traceback: str
+
+
+class LogRecord(msgspec.Struct, array_like=True):
+    """A record on the log socket: one packet each. `dropped` counts those before it that found the socket full."""
+
+    level: str
+    event: str
+    fields: dict[str, str | int | float | bool | None]
+    dropped: int
+
+
+_KINDS: dict[type[msgspec.Struct], Kind] = {
+    DaemonSettings: Kind.SETTINGS,
+    Ready: Kind.READY,
+    Failed: Kind.FAILED,
+}
+
+_encode = msgspec.msgpack.Encoder().encode
+encode_log = _encode
+decode_settings = msgspec.msgpack.Decoder(DaemonSettings).decode
+decode_ready = msgspec.msgpack.Decoder(Ready).decode
+decode_failed = msgspec.msgpack.Decoder(Failed).decode
+decode_log = msgspec.msgpack.Decoder(LogRecord).decode
+
+STOP = frame(Kind.STOP)
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """One message as a frame."""
+    return frame(_KINDS[type(message)], _encode(message))

@@ -1,0 +1,313 @@
+"""Starts a group's daemon processes, watches them from outside, starts them again, stops them.
+
+It lives in the gateway's process, so it works when the Python of a daemon does not. Each seat of the group is kept by one task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+from anyio.abc import TaskStatus
+
+from gatekeep._channel import Channel
+from gatekeep._errors import CannotStart
+from gatekeep._events import Logger, request_name
+from gatekeep._frames import Decoder
+from gatekeep._group import Group
+from gatekeep._host import GroupHome, Host, Process
+from gatekeep._settings import GroupSettings
+from gatekeep._statistics import Counters
+from gatekeep.lifecycle import _control
+from gatekeep.lifecycle._control import Kind
+from gatekeep.lifecycle._process_state import ProcessEvent, ProcessState, after
+from gatekeep.lifecycle._respawn import Respawn
+from gatekeep.lifecycle._slots import Board
+
+LOG_PACKET = 1 << 18
+"""Bytes that hold any packet of the log socket."""
+
+SPAWN_PAUSE = 0.5
+"""Seconds before another try where the system would not start a process."""
+
+
+class Daemon:
+    """One daemon process, as the supervisor knows it."""
+
+    def __init__(self, process: Process, seat: int, now: float) -> None:
+        self.process = process
+        self.seat = seat
+        self.state = ProcessState.STARTING
+        self.started = now
+        self.failure: _control.Failed | None = None
+
+    def happened(self, event: ProcessEvent) -> None:
+        """Move on in the table."""
+        self.state = after(self.state, event)
+
+
+class Supervisor:
+    """Keeps one group's processes running.
+
+    Args:
+        folders: what comes first on the daemons' module path; `module_path` is the gateway's own.
+        debug: whether the daemons shall send events at debug.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        settings: GroupSettings,
+        group: Group,
+        home: GroupHome,
+        counters: Counters,
+        log: Logger,
+        *,
+        folders: list[str],
+        module_path: list[str],
+        debug: bool,
+    ) -> None:
+        self._host = host
+        self._settings = settings
+        self._group = group
+        self._home = home
+        self._counters = counters
+        self._log = log
+        self._folders = folders
+        self._module_path = module_path
+        self._debug = debug
+        self._board = Board(home.board, settings.processes, settings.threads)
+        self._respawn = Respawn()
+        self._daemons: dict[int, Daemon] = {}
+        self._stopping = False
+        self._first_ready = anyio.Event()
+        self._finished = anyio.Event()
+        self._last_failure = _control.Failed("no process became ready", "")
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Keep all seats until `stop`; reports that it has started when the first process is ready.
+
+        When it is cancelled, the processes are killed and awaited.
+
+        Raises:
+            CannotStart: three processes ended before the first one was ready.
+        """
+        try:
+            async with anyio.create_task_group() as seats:
+                for seat in range(self._settings.processes):
+                    seats.start_soon(self._keep_seat, seat)
+                await self._first_ready.wait()
+                task_status.started()
+        finally:
+            self._board.release()
+            self._finished.set()
+
+    async def stop(self) -> None:
+        """Stop all processes: each has shutdown-timeout to finish what it runs, then it is killed. `run` returns after that."""
+        self._stopping = True
+        for daemon in tuple(self._daemons.values()):
+            self._tell_to_stop(daemon)
+        with anyio.move_on_after(self._settings.shutdown_timeout):
+            await self._finished.wait()
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill what is left of them."""
+        self._stopping = True
+        for daemon in self._daemons.values():
+            self._log.error("process.killed", **self._describe(daemon), reason="shutdown-timeout is over")
+            self._log_lost(daemon)
+            daemon.process.kill()
+
+    def _tell_to_stop(self, daemon: Daemon) -> None:
+        if daemon.state is ProcessState.STARTING:
+            daemon.process.terminate()  # it would hear nothing before the application is loaded
+        daemon.happened(ProcessEvent.STOP)
+        try:
+            daemon.process.control.send(_control.STOP)
+        except OSError:
+            pass  # it is ending by itself
+
+    # --- one seat
+
+    async def _keep_seat(self, seat: int) -> None:
+        while not self._stopping:
+            try:
+                process = await self._host.processes.spawn(self._home)
+            except OSError as error:
+                await self._spawn_failed(error)
+                continue
+            daemon = Daemon(process, seat, self._host.clock.now())
+            await self._watch(daemon)
+            self._give_up_if_hopeless()
+
+    async def _spawn_failed(self, error: OSError) -> None:
+        self._log.error("process.spawn_failed", group=self._group.name, reason=str(error))
+        self._last_failure = _control.Failed(f"the system would not start a process: {error}", "")
+        self._respawn.ended()
+        self._give_up_if_hopeless()
+        await anyio.sleep(SPAWN_PAUSE)
+
+    def _give_up_if_hopeless(self) -> None:
+        if self._respawn.is_hopeless() and not self._stopping:
+            raise CannotStart(self._last_failure.reason, self._last_failure.traceback)
+
+    async def _watch(self, daemon: Daemon) -> None:
+        """See one process through its life. Kills it when cancelled."""
+        process = daemon.process
+        self._daemons[process.pid] = daemon
+        self._counters.process_starts += 1
+        self._group.process_started(process.pid)
+        self._log.info("process.started", **self._describe(daemon))
+        if self._stopping:
+            self._tell_to_stop(daemon)  # we were told while it was being started
+        try:
+            async with anyio.create_task_group() as ears:
+                ears.start_soon(self._listen_control, daemon)
+                ears.start_soon(self._listen_log, daemon)
+                end = await process.wait()
+                ears.cancel_scope.cancel()
+            self._read_rest(daemon)
+            self._ended(daemon, end)
+        finally:
+            await self._bury(daemon)
+
+    async def _bury(self, daemon: Daemon) -> None:
+        process = daemon.process
+        if daemon.state is not ProcessState.EXITED:
+            process.kill()
+            with anyio.CancelScope(shield=True):
+                self._ended(daemon, await process.wait())
+        self._board.row(daemon.seat).clear()
+        del self._daemons[process.pid]
+        process.close()
+
+    def _ended(self, daemon: Daemon, end: str) -> None:
+        planned = daemon.state is ProcessState.STOPPING
+        daemon.happened(ProcessEvent.EXIT)
+        self._counters.process_ends += 1
+        self._group.process_ended(daemon.process.pid)
+        if not planned:
+            self._log_lost(daemon)
+            self._note_failure(daemon, end)
+        say = self._log.info if planned or daemon.failure else self._log.error
+        say(
+            "process.exited",
+            **self._describe(daemon),
+            end=end,
+            planned=planned,
+            uptime=round(self._host.clock.now() - daemon.started, 3),
+        )
+
+    def _note_failure(self, daemon: Daemon, end: str) -> None:
+        self._respawn.ended()
+        failure = daemon.failure or _control.Failed(
+            f"a process of group {self._group.name} ended before it was ready: {end}", ""
+        )
+        if failure != self._last_failure and daemon.failure:
+            self._log.error("process.load_failed", **self._describe(daemon), **_texts(failure))
+        self._last_failure = failure
+
+    def _log_lost(self, daemon: Daemon) -> None:
+        now = self._host.clock.now()
+        for running in self._board.row(daemon.seat).running():
+            self._log.error(
+                "process.lost_request",
+                **self._describe(daemon),
+                request_id=request_name(running.request),
+                thread=running.thread,
+                age=round(now - running.began, 3),
+            )
+
+    def _describe(self, daemon: Daemon) -> dict[str, Any]:
+        return {"group": self._group.name, "pid": daemon.process.pid, "seat": daemon.seat}
+
+    # --- what a process says
+
+    async def _listen_control(self, daemon: Daemon) -> None:
+        channel = Channel(self._host.net, daemon.process.control)
+        decoder = Decoder()
+        try:
+            await channel.send(_control.encode(self._daemon_settings(daemon)))
+            while data := await channel.receive():
+                decoder.feed(data)
+                self._heard(daemon, decoder)
+        except OSError:
+            pass  # its end comes from the system
+        finally:
+            channel.forget()
+
+    def _heard(self, daemon: Daemon, decoder: Decoder) -> None:
+        for kind, payload in decoder.frames():
+            if kind == Kind.READY:
+                self._ready(daemon, _control.decode_ready(payload))
+            elif kind == Kind.FAILED:
+                daemon.failure = _control.decode_failed(payload)
+
+    def _ready(self, daemon: Daemon, ready: _control.Ready) -> None:
+        daemon.happened(ProcessEvent.READY)
+        self._respawn.ready()
+        self._group.process_ready(daemon.process.pid)
+        self._first_ready.set()
+        self._log.info("process.ready", **self._describe(daemon), load_time=round(ready.load_time, 3))
+
+    async def _listen_log(self, daemon: Daemon) -> None:
+        channel = Channel(self._host.net, daemon.process.log)
+        try:
+            while packet := await channel.receive(LOG_PACKET):
+                self._relay_log(daemon, packet)
+        except OSError:
+            pass
+        finally:
+            channel.forget()
+
+    def _read_rest(self, daemon: Daemon) -> None:
+        """What it said last, and that we had not come to read."""
+        decoder = Decoder()
+        for packet in _queued(daemon.process.log):
+            self._relay_log(daemon, packet)
+        for data in _queued(daemon.process.control):
+            decoder.feed(data)
+            self._heard(daemon, decoder)
+
+    def _relay_log(self, daemon: Daemon, packet: bytes) -> None:
+        record = _control.decode_log(packet)
+        if record.dropped:
+            self._counters.dropped_log_records += record.dropped
+            self._log.warning("log.dropped", **self._describe(daemon), count=record.dropped)
+        say = getattr(self._log, record.level)
+        say(record.event, pid=daemon.process.pid, **record.fields)
+
+    def _daemon_settings(self, daemon: Daemon) -> _control.DaemonSettings:
+        settings = self._settings
+        return _control.DaemonSettings(
+            group=settings.name,
+            row=daemon.seat,
+            rows=settings.processes,
+            processes=settings.processes,
+            threads=settings.threads,
+            module=settings.app.module,
+            path=settings.app.path,
+            attribute=settings.app.attribute,
+            factory=settings.app.factory,
+            folders=self._folders,
+            module_path=self._module_path,
+            shutdown_timeout=settings.shutdown_timeout,
+            debug=self._debug,
+        )
+
+
+def _queued(socket: Any) -> list[bytes]:
+    """What can still be read without waiting."""
+    found = []
+    try:
+        while data := socket.recv(LOG_PACKET):
+            found.append(data)
+    except OSError:
+        pass
+    return found
+
+
+def _texts(failure: _control.Failed) -> Mapping[str, str]:
+    return {"reason": failure.reason} | ({"traceback": failure.traceback} if failure.traceback else {})

@@ -1,0 +1,266 @@
+"""A daemon process from start to end: settings, the load of the application, the worker threads, the stop.
+
+The main thread loads the application (applications call `signal.signal`, which only works there) and then waits for the
+gateway's word in plain `poll()`. Its end is `os._exit` after `atexit`'s functions and a flush, so that a thread that the
+application left running delays nobody.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import mmap
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import Any, NoReturn
+
+from gatekeep._events import request_name
+from gatekeep._frames import Decoder
+from gatekeep._settings import AppTarget
+from gatekeep.lifecycle import _control
+from gatekeep.lifecycle._control import DaemonSettings, Failed, Kind, Ready
+from gatekeep.lifecycle._slots import Board, RowState, board_size
+from gatekeep.pool._input import body_stream
+from gatekeep.pool._listener import Listener
+from gatekeep.pool._loader import Application, LoadError, load
+from gatekeep.pool._log import LogSocket, OutputStream, capture_output, current_request
+from gatekeep.pool._pickup import pick_up
+from gatekeep.pool._respond import Responder
+from gatekeep.pool._threads import Crew, Worker
+from gatekeep.pool._wsgi import base_environ
+from gatekeep.pool._wsgi import run as run_application
+from gatekeep.transport._wire import Envelope
+
+LOAD_FAILED_STATUS = 3
+"""Exit status of a daemon whose application could not be loaded: the reason went over the control socket."""
+
+
+def run(control_fd: int, log_fd: int, listener_fd: int, board_fd: int) -> NoReturn:
+    """Run the daemon process to its end."""
+    control = Control(socket.socket(fileno=control_fd))
+    settings = control.receive_settings()
+    guard = Guard(control.socket, settings.shutdown_timeout)
+    log = LogSocket(socket.socket(fileno=log_fd), debug=settings.debug)
+    _, errors = capture_output(log)
+    _set_module_path(settings)
+    application = _load(settings, control)
+    _install_signals(control)
+    daemon = Daemon(settings, application, Listener(listener_fd), _map_board(settings, board_fd), log, errors)
+    os.register_at_fork(after_in_child=lambda: _close_in_child(control, daemon))
+    guard.loaded()
+    daemon.serve(control)
+    end(0)
+
+
+def end(status: int) -> NoReturn:
+    """End the process: `atexit` functions, flushed streams, and no waiting for any thread."""
+    try:
+        atexit._run_exitfuncs()
+    except BaseException:
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(status)
+
+
+def _set_module_path(settings: DaemonSettings) -> None:
+    """The application's folders, then the gateway's own module path; what this interpreter added itself stays behind them."""
+    sys.path[:] = dict.fromkeys([*settings.folders, *settings.module_path, *sys.path])
+
+
+def _load(settings: DaemonSettings, control: Control) -> Application:
+    target = AppTarget(settings.module, settings.path, settings.attribute, settings.factory)
+    began = time.monotonic()
+    try:
+        application = load(target)
+    except LoadError as error:
+        control.send(Failed(str(error), error.traceback))
+        end(LOAD_FAILED_STATUS)
+    control.load_time = time.monotonic() - began
+    return application
+
+
+def _map_board(settings: DaemonSettings, fd: int) -> Board:
+    size = board_size(settings.rows, settings.threads)
+    memory = memoryview(mmap.mmap(fd, size))
+    os.close(fd)
+    return Board(memory, settings.rows, settings.threads)
+
+
+def _install_signals(control: Control) -> None:
+    """After the application's own: the gateway's word is what counts here.
+
+    TERM and INT shut down; USR1 does so too, after what runs. HUP is ignored, since people send it to every process that they
+    find by name. What was blocked since the start is let through now.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, lambda *_: control.interrupt())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    faulthandler.register(signal.SIGUSR2, file=2, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP})
+
+
+def _close_in_child(control: Control, daemon: Daemon) -> None:
+    """A child that the application forked must not hold our connections open: their ends would tell nobody anything."""
+    os.close(control.socket.detach())
+    daemon.close_in_child()
+
+
+class Control:
+    """The daemon's end of the control socket, blocking."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.load_time = 0.0
+        self._decoder = Decoder()
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_writer, False)
+
+    def receive_settings(self) -> DaemonSettings:
+        """The gateway's first message."""
+        while (item := self._decoder.next_frame()) is None:
+            data = self.socket.recv(65536)
+            if not data:
+                os._exit(0)  # the gateway was gone before it said anything
+            self._decoder.feed(data)
+        return _control.decode_settings(item[1])
+
+    def send(self, message: Any) -> None:
+        """Tell the gateway something; if it is gone, the next read will say so."""
+        try:
+            self.socket.sendall(_control.encode(message))
+        except OSError:
+            pass
+
+    def interrupt(self) -> None:
+        """A signal told us to stop (called by its handler)."""
+        try:
+            os.write(self._wake_writer, b"\0")
+        except BlockingIOError:
+            pass
+
+    def wait_stop(self) -> None:
+        """Wait until the gateway or a signal says stop, or the gateway is gone."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        poll.register(self._wake_reader, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self._wake_reader or self._is_stop():
+                    return
+
+    def _is_stop(self) -> bool:
+        try:
+            data = self.socket.recv(65536)
+        except OSError:
+            return True
+        self._decoder.feed(data)
+        return not data or any(kind == Kind.STOP for kind, _ in self._decoder.frames())
+
+
+class Guard:
+    """A thread that watches nothing but the end of the control socket: no orphan survives its gateway.
+
+    While the application loads nobody else would notice (a daemon that hung in its import outlived a gateway that was killed).
+    Later the main thread notices too and ends in order; the guard sees to it that this has an end.
+    """
+
+    def __init__(self, control: socket.socket, grace: float) -> None:
+        self._control = control
+        self._grace = 0.0
+        self._later = grace
+        threading.Thread(target=self._watch, name="gatekeep-guard", daemon=True).start()
+
+    def loaded(self) -> None:
+        """From now on the main thread ends the process in order and gets the time for it."""
+        self._grace = self._later
+
+    def _watch(self) -> None:
+        poll = select.poll()
+        poll.register(self._control, 0)  # an end is reported without being asked for
+        poll.poll()
+        time.sleep(self._grace)
+        os._exit(1)
+
+
+class Daemon:
+    """The worker threads and what they share."""
+
+    def __init__(
+        self,
+        settings: DaemonSettings,
+        application: Application,
+        listener: Listener,
+        board: Board,
+        log: LogSocket,
+        errors: OutputStream,
+    ) -> None:
+        self._application = application
+        self._listener = listener
+        self._log = log
+        self._errors = errors
+        self._pid = os.getpid()
+        self._row = board.row(settings.row)
+        self._base = base_environ(
+            threads=settings.threads, processes=settings.processes, group=settings.group, errors=errors
+        )
+        self._crew = Crew(listener, settings.threads, self._serve, self._row)
+
+    def serve(self, control: Control) -> None:
+        """Serve until told to stop, then until nothing runs any more."""
+        self._row.set_pid(self._pid)
+        self._crew.start()
+        self._row.set_state(RowState.SERVING)
+        control.send(Ready(control.load_time))
+        control.wait_stop()
+        self._row.set_state(RowState.STOPPING)
+        self._crew.stop()
+        self._crew.wait_idle()
+
+    def _serve(self, hop: socket.socket, worker: Worker) -> None:
+        accepted = time.monotonic()
+        envelope = pick_up(hop, self._pid, worker.number, accepted)
+        if envelope is None:
+            return
+        self._row.begin(worker.number, envelope.request, accepted)
+        token = current_request.set(envelope.request)
+        try:
+            self._run(hop, envelope, accepted)
+        except Exception:
+            self._log.error("run.failed", reason="a fault of the gateway", traceback=traceback.format_exc())
+        finally:
+            self._errors.lines.finish_line()
+            current_request.reset(token)
+            self._row.end(worker.number)
+
+    def _run(self, hop: socket.socket, envelope: Envelope, accepted: float) -> None:
+        environ = envelope.environ
+        environ.update(self._base)
+        _stamp(environ, envelope, accepted)
+        responder = Responder(hop, environ["REQUEST_METHOD"])
+        body = body_stream(envelope, hop)
+        run_application(self._application, environ, body, responder, time.monotonic, self._log)
+
+    def close_in_child(self) -> None:
+        """Close what belongs to the parent, in a child that the application forked."""
+        self._listener.close_in_child()
+        self._crew.close_in_child()
+
+
+def _stamp(environ: dict[str, Any], envelope: Envelope, accepted: float) -> None:
+    """The request's name and its stamps, in seconds since the epoch as mod_wsgi's are."""
+    offset = envelope.wall - envelope.stamp
+    environ["gatekeep.request_id"] = request_name(envelope.request)
+    environ["gatekeep.request_start"] = envelope.began + offset
+    environ["gatekeep.queue_start"] = envelope.wall
+    environ["gatekeep.daemon_start"] = accepted + offset
+    environ["gatekeep.application_start"] = time.monotonic() + offset

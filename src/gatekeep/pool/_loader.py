@@ -1,0 +1,115 @@
+"""Finds the application. Runs on the daemon's main thread, once, before the process says that it is ready."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import importlib.util
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+from gatekeep._settings import AppTarget
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+DEFAULT_NAMES = ("application", "app")
+"""Looked for, in this order, where the target names none: PEP 3333's and mod_wsgi's word, then Flask's and FastAPI's."""
+
+
+class LoadError(Exception):
+    """The application cannot be had: one line for people; `traceback` is the application's own, if it was at fault."""
+
+    def __init__(self, reason: str, traceback: str = "") -> None:
+        super().__init__(reason)
+        self.traceback = traceback
+
+
+def load(target: AppTarget) -> Application:
+    """Import the target and return the application.
+
+    Raises:
+        LoadError: there is no such thing, it is not callable, or its code raised.
+    """
+    module = _module(target)
+    found = _attribute(module, target)
+    if target.factory:
+        found = _call_factory(found, target)
+    if not callable(found):
+        raise LoadError(f"{target} is not callable: it is of type {type(found).__name__}")
+    return found  # type: ignore[no-any-return]
+
+
+def _module(target: AppTarget) -> ModuleType:
+    try:
+        return _import_path(target.path) if target.path else importlib.import_module(target.module)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if target.module and (target.module == missing or target.module.startswith(missing + ".")):
+            raise LoadError(
+                f"no module named {missing!r} (looked in {', '.join(sys.path[:3])} and {len(sys.path[3:])} more)"
+            ) from None
+        raise _application_error(target, error) from error
+    # An application may do anything while it is imported, `sys.exit()` included.
+    except BaseException as error:
+        raise _application_error(target, error) from error
+
+
+def _import_path(path: str) -> ModuleType:
+    full = os.path.abspath(path)
+    if not os.path.isfile(full):
+        raise LoadError(f"there is no file {full}")
+    name = "_gatekeep_" + re.sub(r"\W", "_", os.path.basename(full).rpartition(".")[0])
+    # Named by us and not by its ending, so that any file (`site.wsgi`) is taken for Python.
+    loader = importlib.machinery.SourceFileLoader(name, full)
+    spec = importlib.util.spec_from_file_location(name, full, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    loader.exec_module(module)
+    return module
+
+
+def _attribute(module: ModuleType, target: AppTarget) -> Any:
+    names = (target.attribute,) if target.attribute else DEFAULT_NAMES
+    for name in names:
+        found: Any = module
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is not None:
+            return found
+    raise LoadError(
+        f"{target.path or target.module} has no {' or '.join(names)}; give it as {target.path or target.module}:NAME"
+    )
+
+
+def _call_factory(factory: Any, target: AppTarget) -> Any:
+    if not callable(factory):
+        raise LoadError(f"{target} is no factory: it is of type {type(factory).__name__}")
+    try:
+        return factory()
+    except BaseException as error:
+        raise _application_error(target, error) from error
+
+
+def _application_error(target: AppTarget, error: BaseException) -> LoadError:
+    if isinstance(error, LoadError):
+        return error
+    summary = traceback.format_exception_only(error)[-1].strip()
+    return LoadError(f"{target} failed to load: {summary}", "".join(_own_frames(error)))
+
+
+def _own_frames(error: BaseException) -> list[str]:
+    """The traceback without our frames and the import system's at its top: the first that people read is theirs."""
+    frames = error.__traceback__
+    while frames is not None and _is_foreign(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return traceback.format_exception(type(error), error, frames or error.__traceback__)
+
+
+def _is_foreign(filename: str) -> bool:
+    return filename == __file__ or filename.startswith("<frozen importlib") or "importlib" in filename

@@ -1,0 +1,137 @@
+"""What a daemon process logs: records over a socket to the gateway's logger, with the request they belong to.
+
+`sys.stdout` and `sys.stderr` become streams that do the same, so that what the application prints, or writes through
+`logging`, carries the request's id. The descriptors 1 and 2 stay what they were inherited as.
+"""
+
+from __future__ import annotations
+
+import io
+import select
+import socket
+import sys
+import threading
+from contextvars import ContextVar
+from typing import Any
+
+from gatekeep._events import request_name
+from gatekeep.lifecycle._control import LogRecord, encode_log
+
+PATIENCE_MS = 100
+"""How long a thread waits for room on the log socket before its record is dropped: a slow reader slows us, it cannot stop us."""
+
+LONGEST = 60000
+"""Characters of one text field; a packet must fit into the socket's buffer."""
+
+current_request: ContextVar[int] = ContextVar("current_request", default=0)
+"""The number of the request that this thread, or a task it started, works for; 0 outside of one."""
+
+
+class LogSocket:
+    """A `gatekeep._events.Logger` whose records go to the gateway, in order; dropped and counted when nobody reads them."""
+
+    def __init__(self, sock: socket.socket, *, debug: bool) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._debug = debug
+        self._dropped = 0
+        self._mutex = threading.Lock()
+        self._writable = select.poll()
+        self._writable.register(sock, select.POLLOUT)
+
+    def debug(self, event: str, **fields: Any) -> None:
+        if self._debug:
+            self._send("debug", event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._send("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._send("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._send("error", event, fields)
+
+    def _send(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        for name, value in fields.items():
+            if isinstance(value, str) and len(value) > LONGEST:
+                fields[name] = value[:LONGEST] + "…"
+        number = current_request.get()
+        if number:
+            fields.setdefault("request_id", request_name(number))
+        with self._mutex:
+            packet = encode_log(LogRecord(level, event, fields, self._dropped))
+            if self._send_packet(packet):
+                self._dropped = 0
+            else:
+                self._dropped += 1
+
+    def _send_packet(self, packet: bytes) -> bool:
+        try:
+            self._socket.send(packet)
+        except BlockingIOError:
+            return bool(self._writable.poll(PATIENCE_MS)) and self._send_again(packet)
+        except OSError:
+            return False  # the gateway is gone, and so shall we be soon
+        return True
+
+    def _send_again(self, packet: bytes) -> bool:
+        try:
+            self._socket.send(packet)
+        except OSError:
+            return False
+        return True
+
+
+class _Lines(io.RawIOBase):
+    """Turns what is written into `app.output` records, one for every write that ends a line; each thread has its own line."""
+
+    def __init__(self, log: LogSocket, name: str, fd: int) -> None:
+        self._say = log.warning if name == "stderr" else log.info
+        self._stream = name
+        self._fd = fd
+        self._unfinished: dict[int, bytes] = {}
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def write(self, data: Any) -> int:
+        written = bytes(data)
+        me = threading.get_ident()
+        lines = self._unfinished.pop(me, b"") + written
+        end = lines.rfind(b"\n") + 1
+        if end < len(lines) < LONGEST:
+            self._unfinished[me] = lines[end:]
+        else:
+            end = len(lines)
+        text = lines[:end].decode("utf-8", "replace").rstrip("\n")
+        if text:
+            self._say("app.output", stream=self._stream, text=text)
+        return len(written)
+
+    def finish_line(self) -> None:
+        """Say what this thread wrote without ending the line: its request is over."""
+        if self._unfinished.get(threading.get_ident()):
+            self.write(b"\n")
+
+
+class OutputStream(io.TextIOWrapper):
+    """A text stream whose lines go to the log."""
+
+    def __init__(self, log: LogSocket, name: str, fd: int) -> None:
+        self.lines = _Lines(log, name, fd)
+        # Line by line through TextIOWrapper, unbuffered below it: `print` and `logging` reach the log at once, in order.
+        super().__init__(
+            io.BufferedWriter(self.lines, 1), "utf-8", "backslashreplace", line_buffering=True, write_through=True
+        )
+        self.mode = "w"
+
+
+def capture_output(log: LogSocket) -> tuple[OutputStream, OutputStream]:
+    """Put `OutputStream`s in the place of `sys.stdout` and `sys.stderr`."""
+    output, errors = OutputStream(log, "stdout", 1), OutputStream(log, "stderr", 2)
+    sys.stdout, sys.stderr = output, errors
+    return output, errors

@@ -1,0 +1,274 @@
+"""The worker's side of the respond stage: `start_response`, `write`, and the frames that they become."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+from gatekeep._frames import HEADER
+from gatekeep.transport import _wire
+from gatekeep.transport._wire import Kind
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
+
+SENDFILE_SIZE = 1 << 20
+JOIN_SIZE = 65536
+
+_STATUS = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_ILLEGAL = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_BODILESS = frozenset({204, 304})
+
+
+class ContractBroken(Exception):
+    """The application did what PEP 3333 forbids; it is answered like any other error of the application."""
+
+
+class HopLost(Exception):
+    """The front's end of the hop is gone: nobody wants the response any more."""
+
+
+class FileWrapper:
+    """`wsgi.file_wrapper` (PEP 3333, "Optional Platform-Specific File Handling"): iterates over a file in blocks.
+
+    Returned unchanged by the application, a plain file goes to the hop without passing through this process's memory.
+    """
+
+    def __init__(self, filelike: Any, block_size: int = 65536) -> None:
+        self.filelike = filelike
+        self.block_size = block_size
+        if hasattr(filelike, "close"):
+            self.close = filelike.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        while block := self.filelike.read(self.block_size):
+            yield block
+
+    def plain_file(self) -> tuple[int, int, int] | None:
+        """Descriptor, offset and rest of a plain file; None for anything whose `read` may give other bytes than its descriptor."""
+        file = self.filelike
+        if type(file) is io.BufferedReader:
+            raw = file.raw
+        elif type(file) is io.FileIO:
+            raw = file
+        else:
+            return None
+        if type(raw) is not io.FileIO:
+            return None
+        status = os.fstat(raw.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        offset = file.tell()
+        return raw.fileno(), offset, max(0, status.st_size - offset)
+
+
+class Responder:
+    """One response on its way to the front.
+
+    Attributes:
+        started: whether the head has gone out.
+        called: whether `start_response` was called.
+        excess: bytes that the application produced beyond its own Content-Length, and that were cut.
+    """
+
+    __slots__ = ("_bodiless", "_head_only", "_hop", "_left", "_status", "called", "excess", "fields", "started")
+
+    def __init__(self, hop: socket.socket, method: str) -> None:
+        self._hop = hop
+        self._head_only = method == "HEAD"
+        self._bodiless = False
+        self._left: int | None = None
+        self._status: tuple[int, str] = (0, "")
+        self.fields: list[tuple[str, str]] = []
+        self.called = False
+        self.started = False
+        self.excess = 0
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333's `start_response`.
+
+        Raises:
+            ContractBroken: it was called before without `exc_info`, or status or fields are not what they must be.
+        """
+        if exc_info is not None:
+            try:
+                if self.started:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # PEP 3333: avoid a circular reference through the traceback
+        elif self.called:
+            raise ContractBroken("start_response was called a second time without exc_info")
+        self._status = _checked_status(status)
+        self._left = _checked_fields(headers)
+        self.fields = headers
+        self._bodiless = self._head_only or self._status[0] in _BODILESS
+        self.called = True
+        return self.write
+
+    @property
+    def declared(self) -> bool:
+        """Whether the application has declared a Content-Length."""
+        return self._left is not None
+
+    def write(self, data: bytes) -> None:
+        """A block of the body, on its way when this returns (PEP 3333: no block is delayed).
+
+        Raises:
+            ContractBroken: it is not bytes, or `start_response` was not called.
+            HopLost: nobody wants it.
+        """
+        if not isinstance(data, bytes):
+            raise ContractBroken(f"the body consists of bytes, not of {type(data).__name__}")
+        if data:
+            self._send(self._frames(data))
+
+    def end(self, now: float, blocks: list[bytes] | tuple[bytes, ...] = ()) -> None:
+        """The response is complete. `blocks` are what is left of it, known as a whole: all goes in one write if it is small.
+
+        Raises:
+            ContractBroken: `start_response` was not called, a block is not bytes, or less came than was declared.
+            HopLost: nobody wants it.
+        """
+        if blocks and not self.started:
+            self._declare(blocks)
+        parts: list[bytes] = []
+        for block in blocks:
+            if not isinstance(block, bytes):
+                raise ContractBroken(f"the body consists of bytes, not of {type(block).__name__}")
+            if block:
+                parts += self._frames(block)
+        if not self.started:
+            parts.append(self._head())
+        if self._left and not self._bodiless:
+            self._send(parts)
+            raise ContractBroken(f"the body ended {self._left} bytes short of its Content-Length")
+        parts.append(_wire.encode(_wire.End(now)))
+        self._send(parts)
+
+    def _declare(self, blocks: list[bytes] | tuple[bytes, ...]) -> None:
+        """All of the body is known, so its length is (PEP 3333, "Handling the Content-Length Header")."""
+        if self._left is None and self.called and self._status[0] not in _BODILESS:
+            self._left = sum(map(len, blocks))
+            self.fields = [*self.fields, ("Content-Length", str(self._left))]
+
+    def fail(self, message: str, now: float) -> None:
+        """The response will not be complete."""
+        self._send([_wire.encode(_wire.Fail(message, now))])
+
+    def _frames(self, data: bytes) -> list[bytes]:
+        parts = [] if self.started else [self._head()]
+        data = self._within(data)
+        if data:
+            parts += HEADER.pack(Kind.DATA, len(data)), data
+        return parts
+
+    def _within(self, data: bytes) -> bytes:
+        """What of the data belongs to the response."""
+        if self._bodiless:
+            return b""
+        if self._left is None:
+            return data
+        if len(data) > self._left:
+            self.excess += len(data) - self._left
+            data = data[: self._left]
+        self._left -= len(data)
+        return data
+
+    def _head(self) -> bytes:
+        if not self.called:
+            raise ContractBroken("start_response was not called before the body")
+        self.started = True
+        status, reason = self._status
+        return _wire.encode(_wire.Head(status, reason, self.fields))
+
+    def _send(self, parts: list[bytes]) -> None:
+        try:
+            if sum(map(len, parts)) <= JOIN_SIZE:
+                self._hop.sendall(b"".join(parts))
+            else:
+                for part in parts:
+                    self._hop.sendall(part)
+        except OSError as error:
+            raise HopLost(str(error)) from error
+
+    def send_file(self, descriptor: int, offset: int, size: int) -> None:
+        """A plain file's content, straight from the kernel.
+
+        Raises:
+            HopLost: nobody wants it, or the file became shorter meanwhile, which the front can tell.
+        """
+        if not self.started:
+            if self._left is None and not self._bodiless and self.called:
+                self._left = size
+                self.fields = [*self.fields, ("Content-Length", str(size))]
+            self._send([self._head()])
+        if self._bodiless:
+            return
+        if self._left is not None:
+            self.excess += max(0, size - self._left)
+            size = min(size, self._left)
+            self._left -= size
+        end = offset + size
+        while offset < end:
+            count = min(SENDFILE_SIZE, end - offset)
+            self._send([HEADER.pack(Kind.DATA, count)])
+            self._send_range(descriptor, offset, count)
+            offset += count
+
+    def _send_range(self, descriptor: int, offset: int, count: int) -> None:
+        end = offset + count
+        while offset < end:
+            try:
+                sent = os.sendfile(self._hop.fileno(), descriptor, offset, end - offset)
+            except OSError as error:
+                raise HopLost(str(error)) from error
+            if not sent:
+                raise HopLost("the file became shorter while it was sent")
+            offset += sent
+
+
+def _checked_status(status: object) -> tuple[int, str]:
+    if not isinstance(status, str):
+        raise ContractBroken(f"the status is a str, not {type(status).__name__}")
+    found = _STATUS.fullmatch(status)
+    if not found:
+        raise ContractBroken(f"the status is like '200 OK', not {status!r}")
+    return int(found[1]), found[2] or ""
+
+
+def _checked_fields(fields: object) -> int | None:
+    """Check header fields: nothing in them may break out of its line. Returns the Content-Length, if there is one."""
+    if not isinstance(fields, list):
+        raise ContractBroken(f"the header fields are a list, not {type(fields).__name__}")
+    length = None
+    for item in fields:
+        name, value = _checked_field(item)
+        if len(name) == 14 and name.lower() == "content-length":
+            if length is not None or not _LENGTH.fullmatch(value):
+                raise ContractBroken(f"Content-Length: {value!r} is not one decimal number, given once")
+            length = int(value)
+    return length
+
+
+def _checked_field(item: object) -> tuple[str, str]:
+    if not isinstance(item, tuple) or len(item) != 2:
+        raise ContractBroken(f"a header field is a tuple of name and value, not {item!r}")
+    name, value = item
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise ContractBroken(f"a header field's name and value are str, not {item!r}")
+    if not _NAME.fullmatch(name):
+        raise ContractBroken(f"{name!r} is no name of a header field")
+    if _ILLEGAL.search(value):
+        raise ContractBroken(f"the value of {name} holds control characters or such beyond latin-1: {value!r}")
+    return name, value
+
+

@@ -1,0 +1,235 @@
+"""The worker threads of a daemon process: who waits, who serves.
+
+Leader/follower. At any moment an idle worker is one of three things:
+
+* the LEADER waits for a connection in the kernel and serves it itself: nothing is handed over on the request path;
+* the DEPUTY becomes leader when the leader has left to serve and does not come back soon (`_patience`). While requests are short
+  it sleeps through them: the worker that finished one leads again. So a busy process does not wake a thread for every request;
+* the others are PARKED, the last one first to be woken: warm threads are used again.
+
+All of it is decided under one lock. A worker sleeps on a lock of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from gatekeep.lifecycle._slots import Row
+from gatekeep.pool._listener import Listener
+from gatekeep.pool._patience import GIVE_WAY, pause_before_wait
+
+
+class Worker:
+    """One worker thread, known by its number.
+
+    Attributes:
+        number: its slot on the scoreboard.
+        hop: the connection that it serves.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.hop: socket.socket | None = None
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
+    def sleep(self, seconds: float | None) -> None:
+        """Sleep until `ring`, or for so long at most."""
+        if seconds is None:
+            self._bell.acquire()
+        else:
+            self._bell.acquire(timeout=seconds)
+
+    def ring(self) -> None:
+        """Wake it; before it sleeps, its next sleep is over at once."""
+        try:
+            self._bell.release()
+        except RuntimeError:
+            pass  # it was rung before and has not slept since
+
+
+Serve = Callable[[socket.socket, Worker], None]
+
+
+class Crew:
+    """The worker threads. `serve` is called with each connection, in the worker's thread, and must not raise.
+
+    All that the threads share is made before the first of them starts.
+    """
+
+    def __init__(self, listener: Listener, threads: int, serve: Serve, row: Row) -> None:
+        self._listener = listener
+        self._serve = serve
+        self._row = row
+        self._mutex = threading.Lock()
+        self._leader: Worker | None = None
+        self._deputy: Worker | None = None
+        self._deputy_rests = False
+        self._giving_way: Worker | None = None
+        self._parked: list[Worker] = []
+        self._running = 0
+        self._stopping = False
+        self._idle = threading.Condition(self._mutex)
+        self._accepted_at = 0.0
+        self._load = CpuLoad()
+        self.workers = [Worker(number) for number in range(threads)]
+
+    def start(self) -> None:
+        """Start the threads. They are daemon threads: none of them delays the end of the process."""
+        for worker in self.workers:
+            name = f"gatekeep-worker-{worker.number}"
+            threading.Thread(target=self._work, args=(worker,), name=name, daemon=True).start()
+
+    def stop(self) -> None:
+        """Accept nothing any more. Requests that run are not touched."""
+        with self._mutex:
+            self._stopping = True
+            idle = [*self._parked, *([self._deputy] if self._deputy else [])]
+        self._listener.wake()
+        for worker in idle:
+            worker.ring()
+
+    def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until no request runs; False when that took longer than `timeout` seconds."""
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._running, timeout)
+
+    def _work(self, worker: Worker) -> None:
+        while self._next_connection(worker):
+            assert worker.hop is not None
+            try:
+                self._serve(worker.hop, worker)
+            finally:
+                worker.hop.close()
+                worker.hop = None
+                self._finished()
+
+    def _finished(self) -> None:
+        with self._mutex:
+            self._running -= 1
+            self._row.set_running(self._running)
+            if not self._running:
+                self._idle.notify_all()
+                if self._giving_way is not None:
+                    self._giving_way.ring()
+
+    def _next_connection(self, worker: Worker) -> bool:
+        """Wait until this worker has a connection in `hop`. False when it is time to end."""
+        while not self._stopping:
+            if self._take_lead(worker) and self._accept(worker):
+                return True
+        return False
+
+    # --- becoming leader
+
+    def _take_lead(self, worker: Worker) -> bool:
+        """Become the leader, or sleep. False when it is time to look again."""
+        with self._mutex:
+            if self._leader is worker or self._stopping:
+                return not self._stopping
+            pause = self._pause()
+            if self._leader is None and pause <= 0:
+                self._leader = worker
+                if self._deputy is worker:
+                    self._deputy = None
+                return True
+            seconds = self._become_follower(worker, pause)
+        worker.sleep(seconds)
+        return False
+
+    def _pause(self) -> float:
+        if not self._running:
+            return 0.0
+        now = time.monotonic()
+        return pause_before_wait(now - self._accepted_at, self._load.share(now))
+
+    def _become_follower(self, worker: Worker, pause: float) -> float | None:
+        """Take the deputy's place or park. Returns how long to sleep."""
+        if self._deputy is None or self._deputy is worker:
+            self._deputy = worker
+            self._deputy_rests = self._leader is not None
+            return None if self._deputy_rests else pause
+        if worker not in self._parked:
+            self._parked.append(worker)
+        return None
+
+    # --- leading
+
+    def _accept(self, worker: Worker) -> bool:
+        """Wait for a connection as the leader. False when the leader should look again."""
+        hop = None if self._running else self._listener.accept_nowait()
+        if hop is None:
+            self._listener.wait()
+            if self._running:
+                self._give_way(worker)
+            hop = self._listener.accept_nowait()
+            if hop is None:
+                return False  # another process was quicker
+        return self._leave_lead(worker, hop)
+
+    def _give_way(self, worker: Worker) -> None:
+        """Leave the connection that waits to a process that has nothing to do, if there is one."""
+        with self._mutex:
+            if not self._running or not self._row.board.is_another_idle(self._row.index):
+                return
+            self._giving_way = worker
+        worker.sleep(GIVE_WAY)
+        self._giving_way = None
+
+    def _leave_lead(self, worker: Worker, hop: socket.socket) -> bool:
+        """The leader has a connection and goes to serve it: see to it that somebody will take its place.
+
+        False when the crew was told to stop meanwhile: the connection, which nobody has claimed, goes back to the front.
+        """
+        with self._mutex:
+            if self._stopping:
+                hop.close()
+                return False
+            worker.hop = hop
+            self._accepted_at = time.monotonic()
+            self._running += 1
+            self._row.set_running(self._running)
+            self._leader = None
+            follower = self._next_deputy()
+        if follower is not None:
+            follower.ring()
+        return True
+
+    def _next_deputy(self) -> Worker | None:
+        """The worker that must be woken to watch for the leader's return: none where one is awake."""
+        rested, self._deputy_rests = self._deputy_rests, False
+        if self._deputy is not None:
+            return self._deputy if rested else None
+        if self._parked:
+            self._deputy = self._parked.pop()
+        return self._deputy
+
+    def close_in_child(self) -> None:
+        """Close what the threads hold, in a child that the application forked."""
+        for worker in self.workers:
+            if worker.hop is not None:
+                os.close(worker.hop.detach())
+
+
+class CpuLoad:
+    """How much of one CPU this process used lately."""
+
+    WINDOW = 0.001
+
+    def __init__(self) -> None:
+        self._at = 0.0
+        self._used = 0.0
+        self._share = 0.0
+
+    def share(self, now: float) -> float:
+        """The share since the last look, or since the one before where that is only a moment ago."""
+        elapsed = now - self._at
+        if elapsed >= self.WINDOW:
+            used = time.process_time()
+            self._share = (used - self._used) / elapsed
+            self._at, self._used = now, used
+        return self._share

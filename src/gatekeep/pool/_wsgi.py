@@ -1,0 +1,94 @@
+"""The run stage: call the application as PEP 3333 says, whatever it does."""
+
+from __future__ import annotations
+
+import io
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from gatekeep._events import Logger
+from gatekeep.pool._input import BodyCut
+from gatekeep.pool._loader import Application
+from gatekeep.pool._respond import ContractBroken, FileWrapper, HopLost, Responder
+
+Clock = Callable[[], float]
+
+
+def base_environ(*, threads: int, processes: int, group: str, errors: Any) -> dict[str, Any]:
+    """The part of the environ that is the same for every request of a process."""
+    return {
+        "wsgi.version": (1, 0),
+        "wsgi.errors": errors,
+        "wsgi.multithread": threads > 1,
+        "wsgi.multiprocess": processes > 1,
+        "wsgi.run_once": False,
+        "wsgi.input_terminated": True,
+        "wsgi.file_wrapper": FileWrapper,
+        "gatekeep.process_group": group,
+    }
+
+
+def run(
+    application: Application,
+    environ: dict[str, Any],
+    body: io.BufferedIOBase,
+    responder: Responder,
+    clock: Clock,
+    log: Logger,
+) -> None:
+    """Call the application and send what it answers. Returns when its `close()` was called, whatever happened before.
+
+    The response's end is sent after `close()`, so that the front knows when the thread is free, except for lists and
+    tuples, which have none.
+    """
+    environ["wsgi.input"] = body
+    try:
+        try:
+            _respond(application(environ, responder.start_response), responder, clock)
+        finally:
+            body.close()
+    except HopLost as error:
+        # Either the client has gone or the front is ending: the front's record tells which.
+        log.debug("respond.abandoned", reason=str(error))
+    except BaseException as error:
+        # Whatever an application raises ends its request and nothing else, SystemExit and KeyboardInterrupt included.
+        _report(error, responder, clock, log)
+    if responder.excess:
+        log.warning("respond.cut", reason="the body was longer than its Content-Length", excess=responder.excess)
+
+
+def _respond(result: Any, responder: Responder, clock: Clock) -> None:
+    if type(result) is list or type(result) is tuple:
+        responder.end(clock(), result)
+        return
+    try:
+        _send_blocks(result, responder)
+    finally:
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()
+    responder.end(clock())
+
+
+def _send_blocks(result: Any, responder: Responder) -> None:
+    file = result.plain_file() if type(result) is FileWrapper else None
+    if file is not None:
+        responder.send_file(*file)
+        return
+    for block in result:
+        responder.write(block)
+
+
+def _report(error: BaseException, responder: Responder, clock: Clock, log: Logger) -> None:
+    summary = traceback.format_exception_only(error)[-1].strip()
+    if isinstance(error, BodyCut):
+        log.info("run.input_lost", reason=str(error))
+    elif isinstance(error, ContractBroken):
+        log.error("run.contract_broken", reason=summary.partition(": ")[2])
+    else:
+        log.error("run.failed", reason=summary, traceback="".join(traceback.format_exception(error)))
+    try:
+        responder.fail(summary, clock())
+    except HopLost:
+        pass

@@ -1,0 +1,120 @@
+"""The connect, queue and pickup stages: offer the request to the group until a worker has claimed it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gatekeep._errors import NeverClaimed, QueueExpired
+from gatekeep._events import Logger, Record, request_name
+from gatekeep._group import Group
+from gatekeep._host import Clock, Net
+from gatekeep._settings import GroupSettings
+from gatekeep._stages import Stage
+from gatekeep._statistics import Counters
+from gatekeep.transport import _wire
+from gatekeep.transport._claim import Attempts, State
+from gatekeep.transport._connect import connect
+from gatekeep.transport._hop import Hop
+
+
+class Request(Protocol):
+    """What a dispatch asks of an exchange."""
+
+    record: Record
+
+    def environ(self) -> dict[str, str]:
+        """The CGI part of the WSGI environ."""
+
+    def small_body(self) -> bytes | None:
+        """The whole body, where it is small and has come with the head; None where it must be streamed."""
+
+
+class HopDispatch:
+    """Hands requests to the daemon processes of one group."""
+
+    def __init__(
+        self, net: Net, clock: Clock, group: Group, settings: GroupSettings, counters: Counters, log: Logger
+    ) -> None:
+        self.group = group
+        self._net = net
+        self._clock = clock
+        self._settings = settings
+        self._counters = counters
+        self._log = log
+
+    async def claim(self, request: Request) -> Hop:
+        """Find a worker for the request: the hop that is returned is claimed, and entered in the group until `release`.
+
+        A hop that ends before the claim is tried again on whichever process accepts next, at most 2 * processes + 1 times; the
+        client notices nothing.
+
+        Raises:
+            ConnectExpired, ConnectFailed: the group could not be reached.
+            QueueExpired: a worker found that it had waited too long.
+            NeverClaimed: no attempt led to a claim.
+        """
+        record = request.record
+        record.group = self.group.name
+        envelope = self._envelope(request)
+        attempts = Attempts(self.group.processes)
+        while True:
+            record.stage = Stage.CONNECT
+            record.attempts = envelope.attempt = attempts.begin()
+            hop = Hop(await connect(self._net, self.group, self._settings.connect_timeout))
+            if await self._offer(hop, envelope, record) is State.STARTED:
+                return hop
+            if hop.state is State.EXPIRED:
+                raise QueueExpired(f"waited longer than queue-timeout; discarded at attempt {attempts.made}")
+            attempts.failed(taken_back=hop.taken_back)
+            self._counters.retries += 1
+            if attempts.is_exhausted():
+                raise NeverClaimed(f"{attempts.made} attempts ended before a worker claimed it: {hop.reason}")
+            self._log.info(
+                "queue.retried",
+                request_id=request_name(record.number),
+                attempt=attempts.made,
+                reason=hop.reason,
+                taken_back=hop.taken_back,
+            )
+
+    def _envelope(self, request: Request) -> _wire.Envelope:
+        body = request.small_body()
+        return _wire.Envelope(
+            request=request.record.number,
+            began=request.record.began,
+            stamp=self._clock.now(),
+            wall=self._clock.wall(),
+            attempt=0,
+            environ=request.environ(),
+            body=body or b"",
+            streamed=body is None,
+        )
+
+    async def _offer(self, hop: Hop, envelope: _wire.Envelope, record: Record) -> State:
+        self.group.enter(hop)
+        record.written = self._clock.now()
+        record.stage = Stage.QUEUE
+        self._log.debug("connect.finished", request_id=request_name(record.number), attempt=envelope.attempt)
+        try:
+            await hop.offer(_wire.encode(envelope))
+        finally:
+            # Also when we are cancelled: only giving the hop up tells whether the application has the request.
+            self._settled(hop, hop.settle_nowait(), record)
+        return hop.state
+
+    def _settled(self, hop: Hop, state: State, record: Record) -> None:
+        if state is not State.STARTED:
+            self.release(hop)
+            return
+        assert hop.go is not None
+        record.claimed = max(hop.go.stamp, record.written)
+        record.pid, record.thread = hop.go.pid, hop.go.thread
+        record.stage = Stage.RUN
+        self._log.debug("pickup.claimed", request_id=request_name(record.number), pid=hop.pid)
+        self.group.claimed(hop)
+
+    def release(self, hop: Hop) -> None:
+        """The hop is done with, whatever came of it."""
+        self.group.leave(hop)
+        hop.close()
+

@@ -1,0 +1,189 @@
+"""The front: every stage of a request in order, and what is counted and said of it."""
+
+from __future__ import annotations
+
+import traceback
+
+from gatekeep._channel import Channel
+from gatekeep._errors import ClientGone, Refused, RequestFailed
+from gatekeep._events import Logger, Outcome, Record, request_name
+from gatekeep._host import Host, Peer
+from gatekeep._settings import HttpSettings
+from gatekeep._stages import Stage
+from gatekeep._statistics import Counters
+from gatekeep.transport._codec import Codec, Limits
+from gatekeep.transport._codec_strict import StrictCodec
+from gatekeep.transport._date import HttpDate
+from gatekeep.transport._dispatch import HopDispatch
+from gatekeep.transport._http1 import Http1Connection, Http1Exchange
+from gatekeep.transport._relay import relay
+
+RETRY_AFTER = 5
+"""Seconds that a client is asked to wait after a 503, about what a restart of an application takes."""
+
+
+def limits_of(settings: HttpSettings) -> Limits:
+    """What the codecs are to enforce."""
+    return Limits(
+        request_line=settings.limit_request_line,
+        field_size=settings.limit_request_field_size,
+        fields=settings.limit_request_fields,
+        head_size=settings.limit_request_head,
+        body=settings.limit_request_body,
+        allow_trace=settings.allow_trace,
+    )
+
+
+class Front:
+    """Serves the clients' connections.
+
+    `host`'s clock stamps, `dispatch` hands requests to workers, `counters` and `log` are told what became of them.
+    """
+
+    def __init__(
+        self, host: Host, settings: HttpSettings, dispatch: HopDispatch, counters: Counters, log: Logger
+    ) -> None:
+        self.server_header = settings.server_header
+        self._host = host
+        self._settings = settings
+        self._limits = limits_of(settings)
+        self._dispatch = dispatch
+        self._counters = counters
+        self._log = log
+        self._date = HttpDate()
+        # Numbers are unique among gateways and restarts for the log's sake, and in order within one.
+        self._next_number = host.chance.bits(63) & ~0xFFFFFFFF
+        self._connections: dict[Http1Connection, None] = {}
+        self._stopping = False
+        self.now = host.clock.now
+
+    # --- connections
+
+    async def serve_connection(self, peer: Peer) -> None:
+        """Serve one client's connection to its end. A fault of ours ends that connection and is logged, nothing else."""
+        connection = Http1Connection(self, Channel(self._host.net, peer.socket), self._codec(), peer)
+        self._connections[connection] = None
+        self._counters.connections += 1
+        if self._stopping:
+            connection.stop()
+        try:
+            await connection.serve()
+        except Exception:
+            self._log.error("front.failed", traceback=traceback.format_exc(), client=_client(peer))
+        finally:
+            self._counters.connections -= 1
+            del self._connections[connection]
+
+    def _codec(self) -> Codec:
+        if self._settings.http == "h11":
+            from gatekeep.transport._codec_h11 import H11Codec
+
+            return H11Codec(self._limits)
+        return StrictCodec(self._limits)
+
+    def stop(self) -> None:
+        """Let every connection end after the request that it is serving. Idle ones end now."""
+        self._stopping = True
+        for connection in tuple(self._connections):
+            connection.stop()
+
+    # --- requests
+
+    async def handle(self, exchange: Http1Exchange) -> None:
+        """One request, from its head to its end: claim it for a worker, carry it both ways, account for it."""
+        record = exchange.record
+        self._describe(exchange)
+        try:
+            hop = await self._dispatch.claim(exchange)
+            try:
+                await relay(exchange, hop, self._host.clock)
+            finally:
+                self._dispatch.release(hop)
+            record.outcome = Outcome.SERVED
+        except RequestFailed as failure:
+            await self._fail(exchange, failure)
+        except Exception:
+            # A fault of ours costs this request, never the others.
+            self._log.error(
+                "front.failed", request_id=request_name(record.number), traceback=traceback.format_exc()
+            )
+            await self._fail(exchange, _Fault("a fault of the gateway"))
+        finally:
+            self._finish(record)
+
+    def begin_request(self, connection: Http1Connection) -> Record:
+        """A request's head, or what should have been one, was read."""
+        self._next_number += 1
+        self._counters.in_flight += 1
+        record = Record(self._next_number, _client(connection.peer), connection.began)
+        record.received = self.now()
+        return record
+
+    def _describe(self, exchange: Http1Exchange) -> None:
+        record, head = exchange.record, exchange.head
+        record.method, record.path, record.protocol = head.method, head.path, head.version
+        record.stage = Stage.ROUTE
+        self._counters.dropped_fields += head.dropped
+        self._log.debug(
+            "parse.finished", request_id=request_name(record.number), method=head.method, path=head.path
+        )
+
+    async def _fail(self, exchange: Http1Exchange, failure: RequestFailed) -> None:
+        record = exchange.record
+        record.stage, record.reason = failure.stage, str(failure)
+        record.outcome = Outcome(failure.outcome)
+        if failure.event:
+            self._log.warning(
+                failure.event,
+                request_id=request_name(record.number),
+                method=record.method,
+                path=record.path,
+                pid=record.pid,
+                attempts=record.attempts,
+                age=round(self.now() - record.began, 6),
+                status=failure.status,
+                reason=record.reason,
+            )
+        if failure.status and not exchange.response_started:
+            record.status = failure.status
+            try:
+                await exchange.answer(failure.status, _fields_for(failure.status))
+            except ClientGone:
+                pass  # what went wrong before stays the outcome
+
+    def refused(self, record: Record, refusal: Refused) -> None:
+        """A connection was refused for what it sent."""
+        record.outcome, record.reason = Outcome.REFUSED, refusal.reason
+        self._finish(record)
+
+    def _finish(self, record: Record) -> None:
+        if record.outcome is None:
+            record.outcome, record.reason = Outcome.LOST, "the gateway was stopped"
+        record.ended = self.now()
+        self._counters.in_flight -= 1
+        self._counters.count(record)
+        self._log.info("request.finished", **record.fields())
+
+    def in_flight(self) -> int:
+        """How many requests have not ended."""
+        return self._counters.in_flight
+
+    def http_date(self) -> str:
+        """The Date field's value now."""
+        return self._date.at(self._host.clock.wall())
+
+
+class _Fault(RequestFailed):
+    """Ours."""
+
+    stage = Stage.ROUTE
+    outcome = "lost"
+    status = 500
+
+
+def _client(peer: Peer) -> str:
+    return f"{peer.client[0]}:{peer.client[1]}" if peer.client else "unix"
+
+
+def _fields_for(status: int) -> list[tuple[str, str]]:
+    return [("Retry-After", str(RETRY_AFTER))] if status == 503 else []

@@ -1,0 +1,130 @@
+"""One hop: a connection to a worker that carries one request. The envelope, the claim, giving up, the frames that follow."""
+
+from __future__ import annotations
+
+from gatekeep._channel import Channel
+from gatekeep._frames import FrameError, frame
+from gatekeep.transport import _wire
+from gatekeep.transport._claim import SETTLED, ClaimError, Event, State, after
+from gatekeep.transport._wire import Kind
+
+HOP_READ_SIZE = 262144
+
+_EVENTS = {Kind.GO: Event.GO, Kind.REJECT: Event.REJECT, Kind.EXPIRED: Event.EXPIRED}
+
+
+class Hop:
+    """A request's way to a worker, from the connection to the end of the response.
+
+    Attributes:
+        go: the worker's claim, once there is one.
+        state: what is known of the claim (see `_claim`).
+        taken_back: whether we gave it up, so that its end says nothing against the request.
+        reason: why it ended unstarted, for the log.
+    """
+
+    __slots__ = ("_channel", "_decoder", "go", "pid", "reason", "state", "taken_back")
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._decoder = _wire.front_decoder()
+        self.state = State.STANDING
+        self.go: _wire.Go | None = None
+        self.pid = 0
+        self.taken_back = False
+        self.reason = ""
+
+    async def offer(self, envelope: bytes) -> State:
+        """Write the envelope and wait until it is settled whether a worker runs the request.
+
+        Cancelling it leaves the hop STANDING: `settle_nowait` then tells the truth.
+        """
+        try:
+            await self._channel.send(envelope)
+            while self.state not in SETTLED:
+                self._receive_claim(await self._channel.receive_next())
+        except OSError as error:
+            self._happened(Event.END_OF_STREAM, str(error))
+        return self.state
+
+    def take_back(self) -> None:
+        """Give the hop up, unless it is claimed: what the worker has sent is still read, and decides."""
+        if self.state is State.STANDING:
+            self.taken_back = True
+            self.state = after(self.state, Event.GIVE_UP)
+            self._channel.stop_reading()
+
+    def process_ended(self) -> None:
+        """The process that claimed it is gone: what it sent is still read, then comes the end."""
+        self._channel.stop_reading()
+
+    def settle_nowait(self) -> State:
+        """Give the hop up and read what is queued: afterwards it is STARTED, or will never be."""
+        self.take_back()
+        while self.state not in SETTLED:
+            try:
+                self._receive_claim(self._channel.socket.recv(HOP_READ_SIZE))
+            except OSError:
+                self._happened(Event.END_OF_STREAM, "given up")
+        return self.state
+
+    def _receive_claim(self, data: bytes) -> None:
+        if not data:
+            self._happened(Event.END_OF_STREAM, "the worker's end closed")
+            return
+        self._decoder.feed(data)
+        try:
+            item = self._decoder.next_frame()
+        except FrameError as error:
+            self._happened(Event.END_OF_STREAM, str(error))
+            return
+        if item is None:
+            return
+        kind, payload = item
+        if kind not in _EVENTS:
+            raise ClaimError(f"a frame of kind {kind} before the claim")
+        if kind == Kind.GO:
+            self.go = _wire.decode_go(payload)
+            self.pid = self.go.pid
+        self._happened(_EVENTS[Kind(kind)], Kind(kind).name.lower())
+
+    def _happened(self, event: Event, reason: str) -> None:
+        self.reason = reason
+        self.state = after(self.state, event)
+
+    def next_frame(self) -> tuple[int, bytes] | None:
+        """The next frame of the response, or piece of it, that has been read already."""
+        return self._decoder.next_frame()
+
+    async def read_more(self) -> bool:
+        """Read what comes next of the response. False at its end, in order or not."""
+        try:
+            data = await self._channel.receive(HOP_READ_SIZE)
+        except OSError:
+            return False
+        self._decoder.feed(data)
+        return bool(data)
+
+    async def send_body(self, data: bytes) -> bool:
+        """Send a piece of the request's body. False when the worker wants no more."""
+        return await self._send(frame(Kind.BODY, data))
+
+    async def send_body_end(self) -> bool:
+        """The request's body is complete."""
+        return await self._send(_wire.BODY_END)
+
+    async def _send(self, data: bytes) -> bool:
+        try:
+            await self._channel.send(data)
+        except OSError:
+            return False
+        return True
+
+    def abandon(self) -> None:
+        """Tell the worker that the request is void: its reads end, its sends fail; what it has sent is still read."""
+        self._channel.stop_writing()
+        self._channel.stop_reading()
+
+    def close(self) -> None:
+        """Close the connection: the worker's reads end and its sends fail."""
+        self._channel.close()

@@ -1,0 +1,126 @@
+"""What front and worker say to each other over the hop: one UNIX connection a request.
+
+    front → worker   ENVELOPE  BODY*  BODY_END
+    worker → front   GO  HEAD  DATA*  END          the application ran
+                     GO  (HEAD DATA*)  FAIL        it ran and failed
+                     REJECT                        this worker will not run it; another may
+                     EXPIRED                       it waited too long; nobody will run it
+
+`GO` is a claim: the application is entered only if sending it succeeded (see `_claim`). No BODY goes out before it, and the
+front never shuts its sending side, so an end of stream at the worker always means that the front has given the request up.
+Structured payloads are MessagePack arrays. Pure.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from gatekeep._frames import Decoder, frame
+
+SMALL_BODY = 16384
+"""A request body of at most this many bytes, complete with the read of the head, travels inside the envelope."""
+
+
+class Kind(IntEnum):
+    """The kinds of frames."""
+
+    ENVELOPE = 1
+    BODY = 2
+    BODY_END = 3
+    GO = 16
+    REJECT = 17
+    EXPIRED = 18
+    HEAD = 19
+    DATA = 20
+    END = 21
+    FAIL = 22
+
+
+class Envelope(msgspec.Struct, array_like=True):
+    """A request, as the worker needs it.
+
+    Attributes:
+        request: its number; also its name in every log line (`gatekeep._events.request_name`).
+        began: when its first byte was read, on the same clock as `stamp`.
+        stamp: when an envelope of this request was first written, in seconds of the clock that all processes of the host share.
+        wall: the same instant in seconds since the epoch.
+        attempt: 1 for the first.
+        environ: the CGI part of the WSGI environ, latin-1 text as PEP 3333 has it.
+        body: the whole body, where it is small and complete; else empty.
+        streamed: whether BODY frames and BODY_END follow `GO`.
+    """
+
+    request: int
+    began: float
+    stamp: float
+    wall: float
+    attempt: int
+    environ: dict[str, str]
+    body: bytes
+    streamed: bool
+
+
+class Go(msgspec.Struct, array_like=True):
+    """The claim: this thread of this process runs the request, from `stamp` on (the shared clock)."""
+
+    pid: int
+    thread: int
+    stamp: float
+
+
+class Head(msgspec.Struct, array_like=True):
+    """Status and header fields of the application's response, checked by the worker."""
+
+    status: int
+    reason: str
+    fields: list[tuple[str, str]]
+
+
+class End(msgspec.Struct, array_like=True):
+    """The application is done and its `close()` was called, at `stamp` (the shared clock)."""
+
+    stamp: float
+
+
+class Fail(msgspec.Struct, array_like=True):
+    """The application raised, or broke its contract. `message` is one line; the traceback is in the log already."""
+
+    message: str
+    stamp: float
+
+
+_encode = msgspec.msgpack.Encoder().encode
+decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
+decode_go = msgspec.msgpack.Decoder(Go).decode
+decode_head = msgspec.msgpack.Decoder(Head).decode
+decode_end = msgspec.msgpack.Decoder(End).decode
+decode_fail = msgspec.msgpack.Decoder(Fail).decode
+
+BODY_END = frame(Kind.BODY_END)
+REJECT = frame(Kind.REJECT)
+EXPIRED = frame(Kind.EXPIRED)
+
+_KINDS: dict[type[msgspec.Struct], Kind] = {
+    Envelope: Kind.ENVELOPE,
+    Go: Kind.GO,
+    Head: Kind.HEAD,
+    End: Kind.END,
+    Fail: Kind.FAIL,
+}
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """One structured message as a frame."""
+    return frame(_KINDS[type(message)], _encode(message))
+
+
+def worker_decoder() -> Decoder:
+    """For what the front sends."""
+    return Decoder(frozenset({Kind.BODY}))
+
+
+def front_decoder() -> Decoder:
+    """For what a worker sends."""
+    return Decoder(frozenset({Kind.DATA}))
