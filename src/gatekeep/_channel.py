@@ -26,34 +26,41 @@ class Channel:
     much of it went out.
     """
 
-    __slots__ = ("_credit", "_net", "_waiter", "socket")
+    __slots__ = ("_credit", "_maybe_more", "_net", "_waiter", "socket")
 
     def __init__(self, net: Net, socket: Socket) -> None:
         self.socket = socket
         self._net = net
         self._waiter = net.waiter(socket)
         self._credit = CHECKPOINT_BYTES
+        self._maybe_more = False
 
     async def receive(self, size: int = READ_SIZE) -> bytes:
         """What is there, or what comes next; empty at the end of the stream."""
         try:
             data = self.socket.recv(size)
         except BlockingIOError:
+            self._maybe_more = False
             return await self.receive_next(size)
+        self._maybe_more = len(data) == size
         self._credit -= len(data) + OPERATION_COST
         if self._credit < 0:
             await self._yield()
         return data
 
     async def receive_next(self, size: int = READ_SIZE) -> bytes:
-        """Like `receive`, where it is known that nothing has come yet."""
+        """Like `receive`, where it is likely that nothing has come yet: waits first."""
+        if self._maybe_more:
+            return await self.receive(size)
         while True:
             self._credit = CHECKPOINT_BYTES
             await self._waiter.wait_readable()
             try:
-                return self.socket.recv(size)
+                data = self.socket.recv(size)
             except BlockingIOError:
                 continue
+            self._maybe_more = len(data) == size
+            return data
 
     async def send(self, data: bytes | memoryview) -> None:
         """All of it."""

@@ -72,8 +72,12 @@ def _option(name: str, attribute: attrs.Attribute[Any]) -> Callable[..., Any]:
     if name == "python_path":
         return click.option(name, own, *flags, multiple=True, metavar="FOLDER", help=_help(spec, attribute))
     kind = attribute.type if attribute.type in (int, float) else str
-    metavar = (spec.unit or {int: "NUMBER", float: "SECONDS"}.get(kind, "|".join(spec.choices) or "TEXT")).upper()
-    return click.option(name, own, *flags, type=kind, default=None, metavar=metavar, help=_help(spec, attribute))
+    metavar = (
+        spec.unit or {int: "NUMBER", float: "SECONDS"}.get(kind, "|".join(spec.choices) or "TEXT")
+    ).upper()
+    return click.option(
+        name, own, *flags, type=kind, default=None, metavar=metavar, help=_help(spec, attribute)
+    )
 
 
 def _help(spec: Spec, attribute: attrs.Attribute[Any]) -> str:
@@ -86,7 +90,7 @@ def _help(spec: Spec, attribute: attrs.Attribute[Any]) -> str:
 
 
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for name, (_, attribute) in reversed(declared().items()):
+    for name, (_, attribute) in reversed(tuple(declared().items())):
         if name not in ("name", "http"):
             command = _option(name, attribute)(command)
     return command
@@ -128,7 +132,9 @@ def _commands() -> None:
     default="auto",
     help="auto is console on a terminal, json otherwise.  [default: auto]",
 )
-@click.option("--access-log/--no-access-log", default=True, help="Whether each request is logged when it has ended.")
+@click.option(
+    "--access-log/--no-access-log", default=True, help="Whether each request is logged when it has ended."
+)
 def serve(app: str, **options: Any) -> None:
     """Serve APP: module:callable, module (its application, then app), module:factory(), or a script's path.
 
@@ -186,7 +192,9 @@ def _binds(options: dict[str, Any]) -> list[Bind]:
     host, port = options["host"], options["port"]
     if host is not None or port is not None:
         text = host or "127.0.0.1"
-        binds.append(parse_bind(f"[{text}]:{_or(port, 8000)}" if ":" in text else f"{text}:{_or(port, 8000)}"))
+        binds.append(
+            parse_bind(f"[{text}]:{_or(port, 8000)}" if ":" in text else f"{text}:{_or(port, 8000)}")
+        )
     if options["uds"]:
         binds.append(Bind(BindKind.UNIX, path=options["uds"]))
     if options["fd"] is not None:

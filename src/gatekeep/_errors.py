@@ -1,19 +1,19 @@
 """What can go wrong, as a tree. An error knows the stage it belongs to and the answer a client gets.
 
-    GatekeepError
-    ├── SettingsError            a setting names itself, its value and what is allowed   (exit status 2)
-    ├── CannotStart              no process of a group ever became ready, port in use    (exit status 3)
-    └── RequestFailed            ends one request; has `stage`, `status`, `outcome`
-        ├── Refused              what the client sent is not acceptable                  (400 … 505)
-        ├── ClientGone           nobody is there to answer
-        │   └── BodyLost         … and it went inside the request's body
-        ├── ConnectExpired       the group's backlog stayed full for connect-timeout     (503)
-        ├── ConnectFailed        the group's listener cannot be reached at all           (503)
-        ├── NeverClaimed         every attempt ended before a worker claimed it          (503)
-        ├── QueueExpired         it waited longer than queue-timeout                     (504)
-        ├── ApplicationFailed    the application raised before it produced a head        (500)
-        ├── ProcessLost          a worker claimed it and ended before the head           (502)
-        └── Truncated            the response stopped short; what is out cannot be taken back
+GatekeepError
+├── SettingsError            a setting names itself, its value and what is allowed   (exit status 2)
+├── CannotStart              no process of a group ever became ready, port in use    (exit status 3)
+└── RequestFailed            ends one request; has `stage`, `status`, `outcome`
+    ├── Refused              what the client sent is not acceptable                  (400 … 505)
+    ├── ClientGone           nobody is there to answer
+    │   └── BodyLost         … and it went inside the request's body
+    ├── ConnectExpired       the group's backlog stayed full for connect-timeout     (503)
+    ├── ConnectFailed        the group's listener cannot be reached at all           (503)
+    ├── NeverClaimed         every attempt ended before a worker claimed it          (503)
+    ├── QueueExpired         it waited longer than queue-timeout                     (504)
+    ├── ApplicationFailed    the application raised before it produced a head        (500)
+    ├── ProcessLost          a worker claimed it and ended before the head           (502)
+    └── Truncated            the response stopped short; what is out cannot be taken back
 """
 
 from __future__ import annotations

@@ -44,6 +44,16 @@ class Logger(Protocol):
     def error(self, event: str, **fields: Any) -> Any: ...
 
 
+DEBUG, INFO = 10, 20
+"""The numbers that `logging` and structlog know these levels by."""
+
+
+def says(log: Logger, level: int) -> bool:
+    """Whether the logger passes events of that level on: what nobody reads need not be put together for every request."""
+    asked = getattr(log, "is_enabled_for", None)
+    return asked is None or bool(asked(level))
+
+
 class SilentLogger:
     """For programs that embed the gateway and hand in no logger."""
 
@@ -51,6 +61,8 @@ class SilentLogger:
     def info(self, event: str, **fields: Any) -> None: ...
     def warning(self, event: str, **fields: Any) -> None: ...
     def error(self, event: str, **fields: Any) -> None: ...
+    def is_enabled_for(self, level: int) -> bool:
+        return False
 
 
 def request_name(number: int) -> str:

@@ -214,9 +214,7 @@ class _Shop:
 
     async def _serve_door(self, listener: Listener) -> None:
         assert self._clients is not None
-        await _accept.serve(
-            self._host.net, listener, self._front.serve_connection, self._clients, self._log
-        )
+        await _accept.serve(self._host.net, listener, self._front.serve_connection, self._clients, self._log)
 
     async def close(self) -> None:
         """Accept no more, let requests in flight finish within the grace, then drop what is left."""
@@ -269,5 +267,3 @@ def collapse_groups() -> Iterator[None]:
         if error is group:
             raise
         raise error from error.__cause__
-
-

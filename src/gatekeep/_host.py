@@ -37,7 +37,11 @@ class Listener(Protocol):
 
 
 class Waiter(Protocol):
-    """Waits for one socket. At most one task may wait for each direction."""
+    """Waits for one socket. At most one task may wait for each direction.
+
+    An event may be reported only once: whoever waits again must first have read (or accepted) all that there was, that is
+    until `BlockingIOError`, or until a read came short of the size that was asked for.
+    """
 
     async def wait_readable(self) -> None:
         """Return when a `recv` or `accept` may succeed; it may also be too early."""
@@ -103,9 +107,12 @@ class Net(Protocol):
 class Process(Protocol):
     """A daemon process that was started."""
 
-    pid: int
-    control: Socket
-    log: Socket
+    @property
+    def pid(self) -> int: ...
+    @property
+    def control(self) -> Socket: ...
+    @property
+    def log(self) -> Socket: ...
 
     async def wait(self) -> str:
         """Wait for its end and tell it in words: "exit status 1", "killed by SIGKILL". Only one task may wait."""
@@ -123,8 +130,13 @@ class Process(Protocol):
 class GroupHome(Protocol):
     """What the processes of one group share, and what survives each of them: the listener and the scoreboard."""
 
-    address: str
-    board: memoryview
+    @property
+    def address(self) -> str:
+        """What `Net.connect` takes."""
+
+    @property
+    def board(self) -> memoryview:
+        """The scoreboard's memory, zeroed."""
 
     def close(self) -> None:
         """Close and remove both."""
@@ -168,11 +180,14 @@ class Chance(Protocol):
 class Host(Protocol):
     """The operating system, as far as the gateway asks it for anything."""
 
-    net: Net
-    processes: Processes
-    clock: Clock
-    chance: Chance
+    @property
+    def net(self) -> Net: ...
+    @property
+    def processes(self) -> Processes: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def chance(self) -> Chance: ...
 
     async def run_blocking(self, function: Callable[..., T], *args: Any) -> T:
         """Call what may block, in a thread of the gateway's own (not of anyio's shared forty), and return its result."""
-

@@ -9,6 +9,7 @@ import fcntl
 import mmap
 import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -32,8 +33,106 @@ T = TypeVar("T")
 # --- waiting for a socket -------------------------------------------------------------------------------------------
 
 
-class AsyncioWaiter:
-    """One `add_reader` registration per socket, a future per wait.
+class Hub:
+    """Waits for all sockets of an asyncio or uvloop program through one epoll of our own, which the loop watches.
+
+    The loop's own registration of each hop costs up to four `epoll_ctl` a request (uvloop), or as many Python calls (asyncio); here
+    it is one. Edge-triggered: an event that comes while nobody waits is remembered, so nothing is ever registered again, and
+    the kernel forgets a socket when it is closed.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._epoll = select.epoll()
+        self._waiters: dict[int, HubWaiter] = {}
+        self._loop.add_reader(self._epoll.fileno(), self._on_events)
+        self.new_future = self._loop.create_future
+
+    def waiter(self, sock: Any) -> HubWaiter:
+        """A waiter for a socket that has none."""
+        fd = sock.fileno()
+        waiter = self._waiters[fd] = HubWaiter(self, fd)
+        self._epoll.register(fd, READABLE)
+        return waiter
+
+    def _on_events(self) -> None:
+        waiters = self._waiters
+        for fd, mask in self._epoll.poll(0, 256):
+            waiter = waiters.get(fd)
+            if waiter is not None:
+                waiter.happened(mask)
+
+    def want_writable(self, fd: int, wanted: bool) -> None:
+        """Whether events of writability are of interest; changing it reports what is the case already."""
+        self._epoll.modify(fd, READABLE | select.EPOLLOUT if wanted else READABLE)
+
+    def forget(self, fd: int, waiter: HubWaiter) -> None:
+        """The socket is about to be closed, or is waited for no more."""
+        if self._waiters.get(fd) is waiter:
+            del self._waiters[fd]
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+
+class HubWaiter:
+    """Waits for one socket."""
+
+    __slots__ = ("_ended", "_fd", "_hub", "_readable", "_reader", "_writer")
+
+    def __init__(self, hub: Hub, fd: int) -> None:
+        self._hub = hub
+        self._fd = fd
+        self._readable = False
+        self._ended = False
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+
+    def happened(self, mask: int) -> None:
+        """Events that epoll reported, each once. An error or an end concerns both directions, and lasts."""
+        if mask & ENDED:
+            self._ended = True
+        if mask & ~select.EPOLLOUT:
+            if self._reader is not None and not self._reader.done():
+                self._reader.set_result(None)
+            else:
+                self._readable = True
+        if self._writer is not None and mask & ~select.EPOLLIN and not self._writer.done():
+            self._writer.set_result(None)
+
+    async def wait_readable(self) -> None:
+        if self._readable or self._ended:
+            self._readable = False
+            await asyncio.sleep(0)
+            return
+        self._reader = future = self._hub.new_future()
+        try:
+            await future
+        finally:
+            self._reader = None
+
+    async def wait_writable(self) -> None:
+        self._writer = future = self._hub.new_future()
+        self._hub.want_writable(self._fd, True)
+        try:
+            await future
+        finally:
+            self._writer = None
+            self._hub.want_writable(self._fd, False)
+
+    def close(self) -> None:
+        self._hub.forget(self._fd, self)
+
+
+if hasattr(select, "epoll"):
+    READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+    ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+
+class LoopWaiter:
+    """Where there is no epoll: one `add_reader` registration per socket, a future per wait.
 
     anyio's own `wait_readable` registers anew for every wait: 64 µs against a few. The registration is dropped only when data comes
     and nobody waits, for then it would wake the loop for ever.
@@ -107,12 +206,12 @@ class TrioWaiter:
         pass
 
 
-def _waiter_class() -> Callable[[Any], Waiter]:
+def _is_asyncio() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return TrioWaiter
-    return AsyncioWaiter
+        return False
+    return True
 
 
 # --- sockets --------------------------------------------------------------------------------------------------------
@@ -122,7 +221,11 @@ class RealNet:
     """The system's sockets. Made inside the event loop that is to wait for them."""
 
     def __init__(self) -> None:
-        self._make_waiter = _waiter_class()
+        self._hub = Hub() if _is_asyncio() and hasattr(select, "epoll") else None
+        if self._hub is not None:
+            self._make_waiter: Callable[[Any], Waiter] = self._hub.waiter
+        else:
+            self._make_waiter = LoopWaiter if _is_asyncio() else TrioWaiter
         self._unix: dict[Bind, tuple[int, int]] = {}
 
     def listen(self, bind: Bind, backlog: int) -> Sequence[tuple[Listener, str]]:
@@ -177,6 +280,11 @@ class RealNet:
 
     def waiter(self, sock: Socket | Listener) -> Waiter:
         return self._make_waiter(sock)
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        if self._hub is not None:
+            self._hub.close()
 
     def abort(self, sock: Socket) -> None:
         assert isinstance(sock, socket.socket)
@@ -260,7 +368,11 @@ def _clean_stale(parent: str) -> None:
         with contextlib.suppress(OSError):
             status = path.lstat()
             # Younger ones may belong to a gateway that has not come to locking its own yet.
-            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and time.time() - status.st_mtime > 5:
+            if (
+                stat.S_ISDIR(status.st_mode)
+                and status.st_uid == os.getuid()
+                and time.time() - status.st_mtime > 5
+            ):
                 _remove_unless_locked(path)
 
 
@@ -301,7 +413,9 @@ class RealGroupHome:
 class RealProcess:
     """A daemon process."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], control: socket.socket, log: socket.socket, net: RealNet) -> None:
+    def __init__(
+        self, popen: subprocess.Popen[bytes], control: socket.socket, log: socket.socket, net: RealNet
+    ) -> None:
         self.pid = popen.pid
         self.control: Socket = control
         self.log: Socket = log
@@ -310,12 +424,12 @@ class RealProcess:
         self._pidfd = os.pidfd_open(popen.pid)
 
     async def wait(self) -> str:
-        while (status := self._popen.poll()) is None:
-            waiter = self._net._make_waiter(_Descriptor(self._pidfd))
-            try:
+        waiter = self._net._make_waiter(_Descriptor(self._pidfd))
+        try:
+            while (status := self._popen.poll()) is None:
                 await waiter.wait_readable()
-            finally:
-                waiter.close()
+        finally:
+            waiter.close()
         return describe_status(status)
 
     def terminate(self) -> None:
@@ -444,5 +558,6 @@ class RealHost:
         return await anyio.to_thread.run_sync(function, *args, limiter=self._limiter)
 
     def close(self) -> None:
-        """Remove what was made in the file system."""
+        """Remove what was made in the file system, and wait for nothing any more."""
         self.processes.close()
+        self.net.close()

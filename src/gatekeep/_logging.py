@@ -85,9 +85,7 @@ class LineWriter:
             pass  # its reader is gone: the gateway serves on
 
 
-def _level_and_time(
-    _: Any, method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _level_and_time(_: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     now = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
     return {"timestamp": f"{stamp}.{int(now * 1e6) % 1000000:06d}Z", "level": method, **event}
@@ -140,7 +138,9 @@ def _without_access(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutable
     return event
 
 
-def make_logger(level: str, log_format: str, stream: TextIO, *, access: bool = True) -> tuple[Logger, LineWriter]:
+def make_logger(
+    level: str, log_format: str, stream: TextIO, *, access: bool = True
+) -> tuple[Logger, LineWriter]:
     """A logger that writes to `stream`'s descriptor, and its writer, to be closed last.
 
     Args:

@@ -65,7 +65,9 @@ def _validate(instance: object, attribute: attrs.Attribute[Any], value: object) 
     if kind is float and type(value) is int:
         pass
     elif isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and type(value) is bool)):
-        raise SettingsError(f"{dashed(attribute.name)} = {value!r}: a value of type {kind.__name__} is needed")
+        raise SettingsError(
+            f"{dashed(attribute.name)} = {value!r}: a value of type {kind.__name__} is needed"
+        )
     _check(attribute.name, value, attribute.metadata["spec"])
 
 

@@ -125,9 +125,12 @@ class OutputStream(io.TextIOWrapper):
         self.lines = _Lines(log, name, fd)
         # Line by line through TextIOWrapper, unbuffered below it: `print` and `logging` reach the log at once, in order.
         super().__init__(
-            io.BufferedWriter(self.lines, 1), "utf-8", "backslashreplace", line_buffering=True, write_through=True
+            io.BufferedWriter(self.lines, 1),
+            "utf-8",
+            "backslashreplace",
+            line_buffering=True,
+            write_through=True,
         )
-        self.mode = "w"
 
 
 def capture_output(log: LogSocket) -> tuple[OutputStream, OutputStream]:

@@ -78,7 +78,17 @@ class Responder:
         excess: bytes that the application produced beyond its own Content-Length, and that were cut.
     """
 
-    __slots__ = ("_bodiless", "_head_only", "_hop", "_left", "_status", "called", "excess", "fields", "started")
+    __slots__ = (
+        "_bodiless",
+        "_head_only",
+        "_hop",
+        "_left",
+        "_status",
+        "called",
+        "excess",
+        "fields",
+        "started",
+    )
 
     def __init__(self, hop: socket.socket, method: str) -> None:
         self._hop = hop
@@ -139,7 +149,7 @@ class Responder:
             HopLost: nobody wants it.
         """
         if blocks and not self.started:
-            self._declare(blocks)
+            self._declare(sum(len(block) for block in blocks if isinstance(block, bytes)))
         parts: list[bytes] = []
         for block in blocks:
             if not isinstance(block, bytes):
@@ -154,11 +164,11 @@ class Responder:
         parts.append(_wire.encode(_wire.End(now)))
         self._send(parts)
 
-    def _declare(self, blocks: list[bytes] | tuple[bytes, ...]) -> None:
+    def _declare(self, length: int) -> None:
         """All of the body is known, so its length is (PEP 3333, "Handling the Content-Length Header")."""
         if self._left is None and self.called and self._status[0] not in _BODILESS:
-            self._left = sum(map(len, blocks))
-            self.fields = [*self.fields, ("Content-Length", str(self._left))]
+            self._left = length
+            self.fields = [*self.fields, ("Content-Length", str(length))]
 
     def fail(self, message: str, now: float) -> None:
         """The response will not be complete."""
@@ -207,9 +217,7 @@ class Responder:
             HopLost: nobody wants it, or the file became shorter meanwhile, which the front can tell.
         """
         if not self.started:
-            if self._left is None and not self._bodiless and self.called:
-                self._left = size
-                self.fields = [*self.fields, ("Content-Length", str(size))]
+            self._declare(size)
             self._send([self._head()])
         if self._bodiless:
             return
@@ -268,7 +276,7 @@ def _checked_field(item: object) -> tuple[str, str]:
     if not _NAME.fullmatch(name):
         raise ContractBroken(f"{name!r} is no name of a header field")
     if _ILLEGAL.search(value):
-        raise ContractBroken(f"the value of {name} holds control characters or such beyond latin-1: {value!r}")
+        raise ContractBroken(
+            f"the value of {name} holds control characters or such beyond latin-1: {value!r}"
+        )
     return name, value
-
-

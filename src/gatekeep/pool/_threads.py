@@ -3,8 +3,9 @@
 Leader/follower. At any moment an idle worker is one of three things:
 
 * the LEADER waits for a connection in the kernel and serves it itself: nothing is handed over on the request path;
-* the DEPUTY becomes leader when the leader has left to serve and does not come back soon (`_patience`). While requests are short
-  it sleeps through them: the worker that finished one leads again. So a busy process does not wake a thread for every request;
+* the DEPUTY becomes leader when the leader has left to serve and does not come back soon (`_patience`). While requests are
+  brief it sleeps through them: the worker that finished one leads again. So a busy process does not wake a thread for every
+  request;
 * the others are PARKED, the last one first to be woken: warm threads are used again.
 
 All of it is decided under one lock. A worker sleeps on a lock of its own.
@@ -20,7 +21,10 @@ from collections.abc import Callable
 
 from gatekeep.lifecycle._slots import Row
 from gatekeep.pool._listener import Listener
-from gatekeep.pool._patience import GIVE_WAY, pause_before_wait
+from gatekeep.pool._patience import BRIEF, GIVE_WAY, REST, pause_before_wait
+
+USUAL_WEIGHT = 0.1
+"""How much one request counts in how long requests usually take."""
 
 
 class Worker:
@@ -29,10 +33,12 @@ class Worker:
     Attributes:
         number: its slot on the scoreboard.
         hop: the connection that it serves.
+        accepted_at: when it accepted that one (`time.monotonic`).
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.accepted_at = 0.0
         self.hop: socket.socket | None = None
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -75,6 +81,7 @@ class Crew:
         self._stopping = False
         self._idle = threading.Condition(self._mutex)
         self._accepted_at = 0.0
+        self._usual = 0.0
         self._load = CpuLoad()
         self.workers = [Worker(number) for number in range(threads)]
 
@@ -106,10 +113,12 @@ class Crew:
             finally:
                 worker.hop.close()
                 worker.hop = None
-                self._finished()
+                self._finished(worker)
 
-    def _finished(self) -> None:
+    def _finished(self, worker: Worker) -> None:
+        took = time.monotonic() - worker.accepted_at
         with self._mutex:
+            self._usual += (took - self._usual) * USUAL_WEIGHT
             self._running -= 1
             self._row.set_running(self._running)
             if not self._running:
@@ -145,30 +154,31 @@ class Crew:
         if not self._running:
             return 0.0
         now = time.monotonic()
-        return pause_before_wait(now - self._accepted_at, self._load.share(now))
+        return pause_before_wait(now - self._accepted_at, self._usual, self._load.share(now))
 
     def _become_follower(self, worker: Worker, pause: float) -> float | None:
         """Take the deputy's place or park. Returns how long to sleep."""
-        if self._deputy is None or self._deputy is worker:
-            self._deputy = worker
-            self._deputy_rests = self._leader is not None
-            return None if self._deputy_rests else pause
-        if worker not in self._parked:
-            self._parked.append(worker)
-        return None
+        if self._deputy is not None and self._deputy is not worker:
+            if worker not in self._parked:
+                self._parked.append(worker)
+            return None
+        self._deputy = worker
+        if self._leader is None:
+            return pause
+        # While requests keep coming the deputy sleeps with one eye open: to wake it for each of them would cost more.
+        self._deputy_rests = time.monotonic() - self._accepted_at > REST
+        return None if self._deputy_rests else BRIEF
 
     # --- leading
 
     def _accept(self, worker: Worker) -> bool:
         """Wait for a connection as the leader. False when the leader should look again."""
-        hop = None if self._running else self._listener.accept_nowait()
+        self._listener.wait()
+        if self._running:
+            self._give_way(worker)
+        hop = self._listener.accept_nowait()
         if hop is None:
-            self._listener.wait()
-            if self._running:
-                self._give_way(worker)
-            hop = self._listener.accept_nowait()
-            if hop is None:
-                return False  # another process was quicker
+            return False  # another process was quicker
         return self._leave_lead(worker, hop)
 
     def _give_way(self, worker: Worker) -> None:
@@ -190,7 +200,7 @@ class Crew:
                 hop.close()
                 return False
             worker.hop = hop
-            self._accepted_at = time.monotonic()
+            worker.accepted_at = self._accepted_at = time.monotonic()
             self._running += 1
             self._row.set_running(self._running)
             self._leader = None
@@ -200,13 +210,12 @@ class Crew:
         return True
 
     def _next_deputy(self) -> Worker | None:
-        """The worker that must be woken to watch for the leader's return: none where one is awake."""
+        """The worker that must be woken to watch for the leader's return; None where one is awake enough."""
         rested, self._deputy_rests = self._deputy_rests, False
-        if self._deputy is not None:
-            return self._deputy if rested else None
-        if self._parked:
+        if self._deputy is None and self._parked:
             self._deputy = self._parked.pop()
-        return self._deputy
+            return self._deputy
+        return self._deputy if rested or self._usual >= BRIEF else None
 
     def close_in_child(self) -> None:
         """Close what the threads hold, in a child that the application forked."""

@@ -55,7 +55,9 @@ def run(
         # Whatever an application raises ends its request and nothing else, SystemExit and KeyboardInterrupt included.
         _report(error, responder, clock, log)
     if responder.excess:
-        log.warning("respond.cut", reason="the body was longer than its Content-Length", excess=responder.excess)
+        log.warning(
+            "respond.cut", reason="the body was longer than its Content-Length", excess=responder.excess
+        )
 
 
 def _respond(result: Any, responder: Responder, clock: Clock) -> None:
@@ -81,14 +83,18 @@ def _send_blocks(result: Any, responder: Responder) -> None:
 
 
 def _report(error: BaseException, responder: Responder, clock: Clock, log: Logger) -> None:
-    summary = traceback.format_exception_only(error)[-1].strip()
+    broken = isinstance(error, ContractBroken)
+    summary = str(error) if broken or isinstance(error, BodyCut) else _summary(error)
     if isinstance(error, BodyCut):
-        log.info("run.input_lost", reason=str(error))
-    elif isinstance(error, ContractBroken):
-        log.error("run.contract_broken", reason=summary.partition(": ")[2])
+        log.info("run.input_lost", reason=summary)
     else:
-        log.error("run.failed", reason=summary, traceback="".join(traceback.format_exception(error)))
+        event = "run.contract_broken" if broken else "run.failed"
+        log.error(event, reason=summary, traceback="".join(traceback.format_exception(error)))
     try:
         responder.fail(summary, clock())
     except HopLost:
         pass
+
+
+def _summary(error: BaseException) -> str:
+    return traceback.format_exception_only(error)[-1].strip()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from gatekeep._events import Logger
 from gatekeep._host import Listener, Net, Peer
@@ -18,13 +20,16 @@ OVERLOAD_PAUSE = 0.1
 """Seconds between attempts then, as in trio."""
 
 BATCH = 64
-"""Connections taken between two looks at the event loop."""
+"""Connections taken in a row before the event loop gets its turn."""
+
+PASSED_OVER = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM})
+"""The connection was gone, or forbidden by a firewall, before we took it (accept(2))."""
 
 
 async def serve(
     net: Net,
     listener: Listener,
-    handle: Callable[[Peer], Awaitable[None]],
+    handle: Callable[[Peer], Coroutine[Any, Any, None]],
     connections: TaskGroup,
     log: Logger,
 ) -> None:
@@ -36,32 +41,21 @@ async def serve(
     waiter = net.waiter(listener)
     try:
         while True:
-            await waiter.wait_readable()
-            if not _accept_all(net, listener, handle, connections, log):
-                await anyio.sleep(OVERLOAD_PAUSE)
+            for _ in range(BATCH):
+                try:
+                    connections.start_soon(handle, net.accept(listener))
+                except BlockingIOError:
+                    await waiter.wait_readable()
+                except OSError as error:
+                    await _overcome(error, log)
+            await checkpoint()
     finally:
         waiter.close()
 
 
-def _accept_all(
-    net: Net,
-    listener: Listener,
-    handle: Callable[[Peer], Awaitable[None]],
-    connections: TaskGroup,
-    log: Logger,
-) -> bool:
-    """Take what waits, but not without end. False when the system is out of something."""
-    for _ in range(BATCH):
-        try:
-            peer = net.accept(listener)
-        except BlockingIOError:
-            return True
-        except OSError as error:
-            if error.errno in OVERLOAD:
-                log.warning("accept.paused", reason=str(error), pause=OVERLOAD_PAUSE)
-                return False
-            if error.errno not in (errno.ECONNABORTED, errno.EPROTO, errno.EPERM):
-                raise
-        else:
-            connections.start_soon(handle, peer)
-    return True
+async def _overcome(error: OSError, log: Logger) -> None:
+    if error.errno in OVERLOAD:
+        log.warning("accept.paused", reason=str(error), pause=OVERLOAD_PAUSE)
+        await anyio.sleep(OVERLOAD_PAUSE)
+    elif error.errno not in PASSED_OVER:
+        raise error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from gatekeep._errors import NeverClaimed, QueueExpired
-from gatekeep._events import Logger, Record, request_name
+from gatekeep._events import DEBUG, Logger, Record, request_name, says
 from gatekeep._group import Group
 from gatekeep._host import Clock, Net
 from gatekeep._settings import GroupSettings
@@ -41,6 +41,7 @@ class HopDispatch:
         self._settings = settings
         self._counters = counters
         self._log = log
+        self._says_debug = says(log, DEBUG)
 
     async def claim(self, request: Request) -> Hop:
         """Find a worker for the request: the hop that is returned is claimed, and entered in the group until `release`.
@@ -94,7 +95,9 @@ class HopDispatch:
         self.group.enter(hop)
         record.written = self._clock.now()
         record.stage = Stage.QUEUE
-        self._log.debug("connect.finished", request_id=request_name(record.number), attempt=envelope.attempt)
+        if self._says_debug:
+            name = request_name(record.number)
+            self._log.debug("connect.finished", request_id=name, attempt=envelope.attempt)
         try:
             await hop.offer(_wire.encode(envelope))
         finally:
@@ -110,11 +113,11 @@ class HopDispatch:
         record.claimed = max(hop.go.stamp, record.written)
         record.pid, record.thread = hop.go.pid, hop.go.thread
         record.stage = Stage.RUN
-        self._log.debug("pickup.claimed", request_id=request_name(record.number), pid=hop.pid)
+        if self._says_debug:
+            self._log.debug("pickup.claimed", request_id=request_name(record.number), pid=hop.pid)
         self.group.claimed(hop)
 
     def release(self, hop: Hop) -> None:
         """The hop is done with, whatever came of it."""
         self.group.leave(hop)
         hop.close()
-

@@ -6,7 +6,7 @@ import traceback
 
 from gatekeep._channel import Channel
 from gatekeep._errors import ClientGone, Refused, RequestFailed
-from gatekeep._events import Logger, Outcome, Record, request_name
+from gatekeep._events import DEBUG, INFO, Logger, Outcome, Record, request_name, says
 from gatekeep._host import Host, Peer
 from gatekeep._settings import HttpSettings
 from gatekeep._stages import Stage
@@ -50,6 +50,7 @@ class Front:
         self._dispatch = dispatch
         self._counters = counters
         self._log = log
+        self._says_debug, self._says_info = says(log, DEBUG), says(log, INFO)
         self._date = HttpDate()
         # Numbers are unique among gateways and restarts for the log's sake, and in order within one.
         self._next_number = host.chance.bits(63) & ~0xFFFFFFFF
@@ -124,9 +125,9 @@ class Front:
         record.method, record.path, record.protocol = head.method, head.path, head.version
         record.stage = Stage.ROUTE
         self._counters.dropped_fields += head.dropped
-        self._log.debug(
-            "parse.finished", request_id=request_name(record.number), method=head.method, path=head.path
-        )
+        if self._says_debug:
+            name = request_name(record.number)
+            self._log.debug("parse.finished", request_id=name, method=head.method, path=head.path)
 
     async def _fail(self, exchange: Http1Exchange, failure: RequestFailed) -> None:
         record = exchange.record
@@ -162,7 +163,8 @@ class Front:
         record.ended = self.now()
         self._counters.in_flight -= 1
         self._counters.count(record)
-        self._log.info("request.finished", **record.fields())
+        if self._says_info:
+            self._log.info("request.finished", **record.fields())
 
     def in_flight(self) -> int:
         """How many requests have not ended."""

@@ -97,13 +97,10 @@ class Http1Connection:
                 self._busy = True
                 self._began = self.site.now()
             elif not data:
-                return self._at_end()
+                if codec.idle:
+                    return None
+                raise Refused(HTTPStatus.BAD_REQUEST, "the connection ended inside a request's head")
         return head
-
-    def _at_end(self) -> None:
-        if self.codec.idle:
-            return
-        raise Refused(HTTPStatus.BAD_REQUEST, "the connection ended inside a request's head")
 
     @property
     def began(self) -> float:
@@ -114,7 +111,10 @@ class Http1Connection:
         record.status = refusal.status
         self.site.refused(record, refusal)
         answer = self.codec.error_response(
-            refusal.status, error_body(refusal.status), date=self.site.http_date(), server=self.site.server_header
+            refusal.status,
+            error_body(refusal.status),
+            date=self.site.http_date(),
+            server=self.site.server_header,
         )
         try:
             await self.channel.send(answer)

@@ -85,12 +85,14 @@ async def relay(exchange: Exchange, hop: Hop, clock: Clock) -> None:
         tasks.start_soon(body.send)
         try:
             await response.receive()
-        except RequestFailed as failure:
-            response.failure = failure
+        except RequestFailed as error:
+            response.failure = error
         tasks.cancel_scope.cancel()
+    if exchange.response_complete:
+        return
     # A body that could not be had is the cause, what the application made of it the consequence.
     failure = body.failure or response.failure
-    if failure is not None and not exchange.response_complete:
+    if failure is not None:
         raise failure
 
 

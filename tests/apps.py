@@ -1,0 +1,384 @@
+"""Applications that the tests serve: daemon processes find them here by name."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+
+
+def hello(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "13")])
+    return [b"Hello, world!"]
+
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"application"]
+
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"app"]
+
+
+def make_app():
+    return hello
+
+
+not_callable = 7
+
+
+def echo(environ, start_response):
+    """What the application saw, as JSON."""
+    body = environ["wsgi.input"].read()
+    seen = {name: value for name, value in environ.items() if isinstance(value, (str, float, bool, tuple))}
+    answer = json.dumps({"environ": seen, "size": len(body), "sha256": hashlib.sha256(body).hexdigest()}).encode()
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [answer]
+
+
+def pid(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+
+
+class Tracked:
+    """An iterable whose `close()` leaves a mark in a file."""
+
+    def __init__(self, blocks, mark):
+        self.blocks = iter(blocks)
+        self.mark = mark
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.blocks)
+
+    def close(self):
+        with open(self.mark, "a") as file:
+            file.write("closed\n")
+
+
+def scripted(environ, start_response):
+    """Does what the path says; the query string is its argument."""
+    return SCRIPTS[environ["PATH_INFO"].strip("/")](environ, start_response, environ["QUERY_STRING"])
+
+
+def _ok(start_response, *fields):
+    start_response("200 OK", [("Content-Type", "text/plain"), *fields])
+
+
+def _plain(environ, start_response, _):
+    _ok(start_response)
+    return [b"ok"]
+
+
+def _sleep(environ, start_response, seconds):
+    time.sleep(float(seconds))
+    _ok(start_response)
+    return [str(os.getpid()).encode()]
+
+
+def _raise(environ, start_response, _):
+    raise ValueError("raised on purpose")
+
+
+def _exit(environ, start_response, _):
+    sys.exit(5)
+
+
+def _raise_late(environ, start_response, _):
+    _ok(start_response)
+    yield b"first"
+    raise ValueError("raised late")
+
+
+def _raise_late_length(environ, start_response, _):
+    _ok(start_response, ("Content-Length", "100"))
+    yield b"first"
+    raise ValueError("raised late")
+
+
+def _raise_after_all(environ, start_response, _):
+    _ok(start_response, ("Content-Length", "5"))
+    yield b"first"
+    raise ValueError("raised after the declared length")
+
+
+def _short(environ, start_response, _):
+    _ok(start_response, ("Content-Length", "10"))
+    yield b"short"
+
+
+def _long(environ, start_response, _):
+    _ok(start_response, ("Content-Length", "5"))
+    yield b"12345678"
+    yield b"90"
+
+
+def _generator(environ, start_response, count):
+    _ok(start_response)
+    for number in range(int(count or 3)):
+        yield b"%d\n" % number
+
+
+def _slow_generator(environ, start_response, pause):
+    _ok(start_response)
+    for number in range(5):
+        yield b"%d\n" % number
+        time.sleep(float(pause))
+
+
+def _lazy_start(environ, start_response, _):
+    def blocks():
+        yield b""
+        _ok(start_response)
+        yield b"lazily"
+
+    return blocks()
+
+
+def _write(environ, start_response, _):
+    write = start_response("200 OK", [("Content-Type", "text/plain")])
+    write(b"written ")
+    write(b"twice ")
+    return [b"and returned"]
+
+
+def _exc_info_before(environ, start_response, _):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    try:
+        raise ValueError("before the head went out")
+    except ValueError:
+        start_response("500 Replaced", [("Content-Type", "text/plain")], sys.exc_info())
+    return [b"replaced"]
+
+
+def _exc_info_after(environ, start_response, _):
+    write = start_response("200 OK", [("Content-Type", "text/plain")])
+    write(b"out already")
+    try:
+        raise ValueError("after the head went out")
+    except ValueError:
+        start_response("500 Replaced", [("Content-Type", "text/plain")], sys.exc_info())
+    return [b"never"]
+
+
+def _twice(environ, start_response, _):
+    _ok(start_response)
+    _ok(start_response)
+    return [b"never"]
+
+
+def _never_started(environ, start_response, _):
+    return [b"no head"]
+
+
+def _text(environ, start_response, _):
+    _ok(start_response)
+    return ["text"]
+
+
+def _tracked(environ, start_response, mark):
+    _ok(start_response)
+    return Tracked([b"a", b"b"], mark)
+
+
+def _tracked_raises(environ, start_response, mark):
+    def blocks():
+        yield b"a"
+        raise ValueError("inside the iteration")
+
+    _ok(start_response)
+    return Tracked(blocks(), mark)
+
+
+def _tracked_endless(environ, start_response, mark):
+    def blocks():
+        while True:
+            yield b"x" * 65536
+
+    _ok(start_response)
+    return Tracked(blocks(), mark)
+
+
+def _head_fields(environ, start_response, _):
+    _ok(start_response, ("X-Break", "a\r\nSet-Cookie: stolen=1"))
+    return [b"never"]
+
+
+def _head_name(environ, start_response, _):
+    _ok(start_response, ("X Break", "a"))
+    return [b"never"]
+
+
+def _head_reason(environ, start_response, _):
+    start_response("200 OK\r\nX-Break: 1", [])
+    return [b"never"]
+
+
+def _head_nul(environ, start_response, _):
+    _ok(start_response, ("X-Break", "a\0b"))
+    return [b"never"]
+
+
+def _status(environ, start_response, status):
+    start_response(status.replace("+", " "), [])
+    return [b"body"]
+
+
+def _file(environ, start_response, size):
+    file = open(_big_file(int(size)), "rb")  # noqa: SIM115
+    _ok(start_response)
+    return environ["wsgi.file_wrapper"](file)
+
+
+def _big_file(size):
+    path = os.path.join(tempfile.gettempdir(), f"gatekeep-test-{os.getpid()}-{threading.get_ident()}")
+    with open(path, "wb") as file:
+        file.truncate(size)
+    return path
+
+
+def _big(environ, start_response, size):
+    _ok(start_response, ("Content-Length", size))
+    left = int(size)
+    while left:
+        block = b"\0" * min(left, 1 << 20)
+        left -= len(block)
+        yield block
+
+
+def _input(environ, start_response, how):
+    stream = environ["wsgi.input"]
+    reads = {
+        "read": lambda: [stream.read(), stream.read(), stream.read(5)],
+        "parts": lambda: [stream.read(3), stream.read(0), stream.read(4), stream.read(-1), stream.read()],
+        "readline": lambda: [stream.readline(), stream.readline(2), stream.readline(), stream.readline()],
+        "readlines": lambda: [*stream.readlines(), *stream.readlines()],
+        "iterate": lambda: [*stream, *stream],
+    }[how]()
+    _ok(start_response)
+    return [repr(reads).encode()]
+
+
+def _read_then_raise(environ, start_response, _):
+    environ["wsgi.input"].read()
+    _ok(start_response)
+    return [b"all read"]
+
+
+def _ignore_body(environ, start_response, _):
+    _ok(start_response)
+    return [b"ignored"]
+
+
+def _count(environ, start_response, _):
+    """Counts the body without keeping it."""
+    size = 0
+    while piece := environ["wsgi.input"].read(65536):
+        size += len(piece)
+    _ok(start_response)
+    return [b"%d" % size]
+
+
+def _write_before_read(environ, start_response, size):
+    _ok(start_response)
+    for _ in range(int(size) >> 16):
+        yield b"w" * 65536
+    read = len(environ["wsgi.input"].read())
+    yield b"|%d" % read
+
+
+def _both_ways(environ, start_response, _):
+    _ok(start_response)
+    while piece := environ["wsgi.input"].read(1):
+        yield piece
+
+
+def _kill(environ, start_response, _):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_late(environ, start_response, _):
+    _ok(start_response)
+    yield b"first"
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _fork_and_kill(environ, start_response, _):
+    """Dies while a child that it forked lives on with every descriptor."""
+    if os.fork() == 0:
+        time.sleep(3)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hold_gil(environ, start_response, seconds):
+    ctypes.PyDLL(None).usleep(int(float(seconds) * 1e6))
+    _ok(start_response)
+    return [b"held"]
+
+
+def _print(environ, start_response, text):
+    print("printed", text)
+    print("to stderr", text, file=sys.stderr)
+    environ["wsgi.errors"].write(f"to wsgi.errors {text}\n")
+    print("unfinished", end="")
+    _ok(start_response)
+    return [b"printed"]
+
+
+def _flood(environ, start_response, lines):
+    for number in range(int(lines)):
+        print(f"line {number}")
+    _ok(start_response)
+    return [b"flooded"]
+
+
+def _log(environ, start_response, text):
+    import logging
+
+    logging.getLogger("site").warning("logged %s", text)
+    try:
+        raise KeyError(text)
+    except KeyError:
+        logging.getLogger("site").exception("with a traceback")
+    _ok(start_response)
+    return [b"logged"]
+
+
+def _default_timeout(environ, start_response, _):
+    socket.setdefaulttimeout(0.05)
+    _ok(start_response)
+    return [b"set"]
+
+
+def _request_id(environ, start_response, _):
+    _ok(start_response)
+    return [environ["gatekeep.request_id"].encode()]
+
+
+def _mark(environ, start_response, path):
+    with open(path, "a") as file:
+        file.write("ran\n")
+    _ok(start_response)
+    return [b"marked"]
+
+
+SCRIPTS = {
+    name.lstrip("_").replace("_", "-"): function
+    for name, function in list(globals().items())
+    if name.startswith("_") and callable(function) and name not in ("_ok", "_big_file")
+}
+SCRIPTS[""] = _plain

@@ -1,0 +1,123 @@
+"""What most tests share: a gateway inside the test's process, on every event loop, with its log as data."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TESTS = Path(__file__).parent
+sys.path.insert(0, str(TESTS))
+
+from gatekeep import Gateway, Served, Settings  # noqa: E402
+
+LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "asyncio": ("asyncio", {}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+
+
+class LogAsData:
+    """A logger that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._changed = threading.Condition()
+
+    def _add(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        with self._changed:
+            self.events.append({"level": level, "event": event, **fields})
+            self._changed.notify_all()
+
+    def debug(self, event: str, **fields: Any) -> None:
+        self._add("debug", event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._add("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._add("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._add("error", event, fields)
+
+    def find(self, **fields: Any) -> list[dict[str, Any]]:
+        """The events with those fields, oldest first."""
+        with self._changed:
+            return [e for e in self.events if all(e.get(k) == v for k, v in fields.items())]
+
+    def wait_for(self, event: str, *, count: int = 1, timeout: float = 20, **fields: Any) -> dict[str, Any]:
+        """The newest event of that name with those fields, waited for."""
+        return self.wait_for_any(count=count, timeout=timeout, event=event, **fields)
+
+    def wait_for_any(self, *, count: int = 1, timeout: float = 20, **fields: Any) -> dict[str, Any]:
+        """The newest event with those fields, waited for."""
+        deadline = time.monotonic() + timeout
+        while len(found := self.find(**fields)) < count:
+            with self._changed:
+                if not self._changed.wait(max(0.0, deadline - time.monotonic())) and time.monotonic() >= deadline:
+                    raise AssertionError(f"no event with {fields} came; the log: {self.events[-20:]}")
+        return found[-1]
+
+
+class Site:
+    """A gateway that serves one of `apps.py`'s applications."""
+
+    def __init__(self, served: Served, gateway: Gateway, log: LogAsData) -> None:
+        self.served = served
+        self.gateway = gateway
+        self.log = log
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.served.url.removeprefix("http://").rpartition(":")
+        return host, int(port)
+
+    def record(self, path: str, **fields: Any) -> dict[str, Any]:
+        """The canonical record of the newest request for a path."""
+        return self.log.wait_for("request.finished", path=path, **fields)
+
+
+def start_site(stack: ExitStack, app: str = "apps:scripted", loop: str = "asyncio", **options: Any) -> Site:
+    """A site that lasts as long as the stack."""
+    backend, backend_options = LOOPS[loop]
+    log = LogAsData()
+    options = {"bind": "127.0.0.1:0", "processes": 2, "threads": 3, "python_path": [str(TESTS)]} | options
+    gateway = Gateway(Settings.for_app(app, **options), logger=log, debug=True)
+    served = stack.enter_context(gateway.serving_in_thread(backend, **backend_options))
+    return Site(served, gateway, log)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for a condition that must come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module", params=list(LOOPS))
+def loop(request: pytest.FixtureRequest) -> str:
+    """Every event loop in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def site(loop: str) -> Iterator[Site]:
+    """`apps.scripted` on each event loop, shared by the tests of a module."""
+    with ExitStack() as stack:
+        yield start_site(stack, loop=loop)
+
+
+@pytest.fixture
+def start(loop: str) -> Iterator[Callable[..., Site]]:
+    """Start sites of the test's own, on each event loop."""
+    with ExitStack() as stack:
+        yield lambda app="apps:scripted", **options: start_site(stack, app, loop, **options)
