@@ -40,7 +40,9 @@ def echo(environ, start_response):
     """What the application saw, as JSON."""
     body = environ["wsgi.input"].read()
     seen = {name: value for name, value in environ.items() if isinstance(value, (str, float, bool, tuple))}
-    answer = json.dumps({"environ": seen, "size": len(body), "sha256": hashlib.sha256(body).hexdigest()}).encode()
+    answer = json.dumps(
+        {"environ": seen, "size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    ).encode()
     start_response("200 OK", [("Content-Type", "application/json")])
     return [answer]
 

@@ -62,7 +62,10 @@ class LogAsData:
         deadline = time.monotonic() + timeout
         while len(found := self.find(**fields)) < count:
             with self._changed:
-                if not self._changed.wait(max(0.0, deadline - time.monotonic())) and time.monotonic() >= deadline:
+                if (
+                    not self._changed.wait(max(0.0, deadline - time.monotonic()))
+                    and time.monotonic() >= deadline
+                ):
                     raise AssertionError(f"no event with {fields} came; the log: {self.events[-20:]}")
         return found[-1]
 

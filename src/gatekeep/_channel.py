@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from anyio.lowlevel import checkpoint
 
-from gatekeep._host import SHUT_RD, SHUT_WR, Net, Socket
+from gatekeep._host import MSG_PEEK, SHUT_RD, SHUT_WR, Net, Socket
 
 READ_SIZE = 65536
 
@@ -96,6 +96,13 @@ class Channel:
     async def _yield(self) -> None:
         self._credit = CHECKPOINT_BYTES
         await checkpoint()
+
+    def has_data(self) -> bool:
+        """Whether bytes are there that nobody has read, looked at without waiting. An end is none."""
+        try:
+            return bool(self.socket.recv(1, MSG_PEEK))
+        except OSError:
+            return False
 
     def stop_reading(self) -> None:
         """Make a pending and every later `receive` return what is queued and then the end; the peer's sends fail (UNIX)."""

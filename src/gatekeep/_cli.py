@@ -45,7 +45,7 @@ def main() -> NoReturn:
     except CannotStart as error:
         _die(CANNOT_START, f"cannot start: {error}", error.details)
     except Exception as error:
-        # Ours by definition: it is reported in one line, with the place for whoever mends it.
+        # Ours by definition: it is reported in one line, after the place for whoever mends it.
         _die(FAULT, f"a fault of gatekeep: {error!r}", traceback.format_exc())
     sys.exit(0)
 

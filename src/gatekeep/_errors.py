@@ -83,7 +83,10 @@ class ClientGone(RequestFailed):
 
 
 class BodyLost(ClientGone):
-    """The client's connection ended inside the request's body."""
+    """The client's connection ended inside the request's body: what was read of it is no whole body (RFC 9112 section 8).
+
+    The client may have shut only its sending side, so an answer can still reach it.
+    """
 
     stage = Stage.BODY
     status = 400

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -198,6 +197,7 @@ class _Shop:
         self._log = log
         self._accepting = anyio.CancelScope()
         self._clients: TaskGroup | None = None
+        self._shut = anyio.Event()
         self._closed = anyio.Event()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -209,6 +209,8 @@ class _Shop:
                         for listener in self._doors.listeners:
                             doors.start_soon(self._serve_door, listener)
                         task_status.started()
+                self._doors.close()
+                self._shut.set()
         finally:
             self._closed.set()
 
@@ -220,8 +222,9 @@ class _Shop:
         """Accept no more, let requests in flight finish within the grace, then drop what is left."""
         self._front.stop()
         self._accepting.cancel()
-        self._doors.close()
         try:
+            # Nobody may be waiting for a listener when it is closed: its descriptor's number is another's in a moment.
+            await self._shut.wait()
             with anyio.move_on_after(self._grace):
                 await self._closed.wait()
         finally:

@@ -52,7 +52,10 @@ class Hub:
         """A waiter for a socket that has none."""
         fd = sock.fileno()
         waiter = self._waiters[fd] = HubWaiter(self, fd)
-        self._epoll.register(fd, READABLE)
+        try:
+            self._epoll.register(fd, READABLE)
+        except FileExistsError:  # it was forgotten, not closed; this reports what is the case
+            self._epoll.modify(fd, READABLE)
         return waiter
 
     def _on_events(self) -> None:

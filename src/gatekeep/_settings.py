@@ -171,6 +171,8 @@ _APP = re.compile(rf"(?P<place>[^:]+?)(?::(?P<attribute>{_DOTTED})(?P<call>\(\))
 def parse_app(text: str, *, factory: bool = False) -> AppTarget:
     """`module:callable`, `module`, `module:factory()` or a script's path (`site/wsgi.py`, `site/wsgi.py:callable`).
 
+    A path has a slash in it or ends in `.py`: `mysite.wsgi` is a module, `./mysite.wsgi` a file.
+
     Raises:
         SettingsError: it is none of these.
     """
@@ -178,7 +180,7 @@ def parse_app(text: str, *, factory: bool = False) -> AppTarget:
     if found:
         place, attribute = found["place"], found["attribute"] or ""
         called = factory or bool(found["call"])
-        if "/" in place or place.endswith((".py", ".wsgi")):
+        if "/" in place or place.endswith(".py"):
             return AppTarget(path=place, attribute=attribute, factory=called)
         if re.fullmatch(_DOTTED, place):
             return AppTarget(module=place, attribute=attribute, factory=called)
@@ -388,6 +390,9 @@ class Settings:
         group = GroupSettings(app=app, **shares[GroupSettings])
         return cls(http=HttpSettings(**shares[HttpSettings]), groups=(group,), **shares[cls])
 
+
+for _class in (Settings, GroupSettings, HttpSettings):
+    attrs.resolve_types(_class, globals())
 
 _ALIASED = {"bind": "binds", "workers": "processes"}
 _NOT_OPTIONS = frozenset({"app", "groups"})

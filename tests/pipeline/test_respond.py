@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 
 import pytest
+
 from client import Client
 from conftest import Site, start_site, wait_until
 
@@ -173,7 +174,9 @@ def test_storms_of_connects_and_resets_leave_no_descriptor_and_an_idle_loop(site
     for number in range(300):
         client = Client(site.address)
         if number % 3:
-            client.send("GET /big?200000 HTTP/1.1\r\nHost: test\r\n\r\n"[: number % 50 + 1 if number % 2 else None])
+            client.send(
+                "GET /big?200000 HTTP/1.1\r\nHost: test\r\n\r\n"[: number % 50 + 1 if number % 2 else None]
+            )
         client.socket.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SO_LINGER: close with a reset
         client.close()
     wait_until(lambda: site.served.statistics().connections == 0)

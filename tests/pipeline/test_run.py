@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from client import Client
 from conftest import Site, wait_until
 
@@ -54,7 +55,9 @@ def test_an_exception_is_logged_with_its_traceback_and_the_request_id(site: Site
     assert said["pid"] == record["pid"]
 
 
-def test_the_connection_of_a_failed_request_ends_and_the_next_one_is_served(site: Site, client: Client) -> None:
+def test_the_connection_of_a_failed_request_ends_and_the_next_one_is_served(
+    site: Site, client: Client
+) -> None:
     assert client.get("/raise").fields["connection"] == "close"
     assert client.is_closed()
     with Client(site.address) as another:
@@ -94,7 +97,9 @@ def test_close_is_called_exactly_once(client: Client, tmp_path, script: str) -> 
     assert mark.read_text() == "closed\n"
 
 
-def test_close_is_called_when_the_client_goes_away_in_the_middle(site: Site, client: Client, tmp_path) -> None:
+def test_close_is_called_when_the_client_goes_away_in_the_middle(
+    site: Site, client: Client, tmp_path
+) -> None:
     mark = tmp_path / "mark"
     client.send(f"GET /tracked-endless?{mark} HTTP/1.1\r\nHost: test\r\n\r\n")
     assert client.socket.recv(1000)
@@ -150,7 +155,9 @@ def test_a_file_wrapper_is_sent_whole_without_being_read_into_memory(client: Cli
     assert answer.fields["content-length"] == "30000000"
 
 
-def test_an_applications_default_socket_timeout_does_not_touch_our_sockets(site: Site, client: Client) -> None:
+def test_an_applications_default_socket_timeout_does_not_touch_our_sockets(
+    site: Site, client: Client
+) -> None:
     assert client.get("/default-timeout").body == b"set"
     for _ in range(6):
         client.send("POST /input?read HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\n")

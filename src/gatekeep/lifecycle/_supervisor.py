@@ -151,6 +151,7 @@ class Supervisor:
 
     def _give_up_if_hopeless(self) -> None:
         if self._respawn.is_hopeless() and not self._stopping:
+            self._stopping = True
             raise CannotStart(self._last_failure.reason, self._last_failure.traceback)
 
     async def _watch(self, daemon: Daemon) -> None:

@@ -33,8 +33,7 @@ from gatekeep.pool._log import LogSocket, OutputStream, capture_output, current_
 from gatekeep.pool._pickup import pick_up
 from gatekeep.pool._respond import Responder
 from gatekeep.pool._threads import Crew, Worker
-from gatekeep.pool._wsgi import base_environ
-from gatekeep.pool._wsgi import run as run_application
+from gatekeep.pool._wsgi import base_environ, run as run_application
 from gatekeep.transport._wire import Envelope
 
 LOAD_FAILED_STATUS = 3
@@ -47,11 +46,11 @@ def run(control_fd: int, log_fd: int, listener_fd: int, board_fd: int) -> NoRetu
     settings = control.receive_settings()
     guard = Guard(control.socket, settings.shutdown_timeout)
     log = LogSocket(socket.socket(fileno=log_fd), debug=settings.debug)
-    _, errors = capture_output(log)
+    output = capture_output(log)
     _set_module_path(settings)
     application = _load(settings, control)
     _install_signals(control)
-    daemon = Daemon(settings, application, Listener(listener_fd), _map_board(settings, board_fd), log, errors)
+    daemon = Daemon(settings, application, Listener(listener_fd), _map_board(settings, board_fd), log, output)
     os.register_at_fork(after_in_child=lambda: _close_in_child(control, daemon))
     guard.loaded()
     daemon.serve(control)
@@ -202,16 +201,16 @@ class Daemon:
         listener: Listener,
         board: Board,
         log: LogSocket,
-        errors: OutputStream,
+        output: tuple[OutputStream, OutputStream],
     ) -> None:
         self._application = application
         self._listener = listener
         self._log = log
-        self._errors = errors
+        self._output = output
         self._pid = os.getpid()
         self._row = board.row(settings.row)
         self._base = base_environ(
-            threads=settings.threads, processes=settings.processes, group=settings.group, errors=errors
+            threads=settings.threads, processes=settings.processes, group=settings.group, errors=output[1]
         )
         self._crew = Crew(listener, settings.threads, self._serve, self._row)
 
@@ -238,7 +237,8 @@ class Daemon:
         except Exception:
             self._log.error("run.failed", reason="a fault of the gateway", traceback=traceback.format_exc())
         finally:
-            self._errors.lines.finish_line()
+            for stream in self._output:
+                stream.lines.finish_line()
             current_request.reset(token)
             self._row.end(worker.number)
 

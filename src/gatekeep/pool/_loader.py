@@ -108,7 +108,7 @@ def _own_frames(error: BaseException) -> list[str]:
     frames = error.__traceback__
     while frames is not None and _is_foreign(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
-    return traceback.format_exception(type(error), error, frames or error.__traceback__)
+    return traceback.format_exception(type(error), error, frames)
 
 
 def _is_foreign(filename: str) -> bool:

@@ -6,7 +6,7 @@ import socket
 
 import msgspec
 
-from gatekeep._frames import FrameError
+from gatekeep._frames import HEADER, LIMIT
 from gatekeep.transport import _wire
 from gatekeep.transport._wire import Kind
 
@@ -24,31 +24,31 @@ def read_envelope(hop: socket.socket) -> _wire.Envelope:
         NotARequest: there is none.
         OSError: the connection broke.
     """
-    decoder = _wire.worker_decoder()
-    while (item := decoder.next_frame()) is None:
-        data = hop.recv(READ_SIZE)
-        if not data:
+    data = b""
+    while len(data) < (size := _envelope_size(data)):
+        more = hop.recv(max(READ_SIZE, size - len(data)))
+        if not more:
             raise NotARequest("the connection ended before the envelope did")
-        decoder.feed(data)
-    kind, payload = item
-    if kind != Kind.ENVELOPE or not decoder.is_between_frames():
-        raise NotARequest(f"a frame of kind {kind} where an envelope was due")
-    return _wire.decode_envelope(payload)
+        data += more
+    if len(data) > size:
+        raise NotARequest("something follows the envelope before the claim")
+    return _wire.decode_envelope(memoryview(data)[HEADER.size :])
 
 
-def is_given_up(hop: socket.socket) -> bool:
-    """Whether the front has closed its end. It never shuts its sending side otherwise, so an end of stream says just that.
-
-    Only an optimisation: the claim decides.
-    """
-    try:
-        return hop.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
+def _envelope_size(data: bytes) -> int:
+    if len(data) < HEADER.size:
+        return HEADER.size
+    kind, length = HEADER.unpack_from(data)
+    if kind != Kind.ENVELOPE or length > LIMIT:
+        raise NotARequest(f"a frame of kind {kind} and {length} bytes where an envelope was due")
+    return HEADER.size + int(length)
 
 
 def claim(hop: socket.socket, pid: int, thread: int, now: float) -> bool:
-    """Claim the request: the application may be entered only if this is true (see `transport/_claim`)."""
+    """Claim the request: the application may be entered only if this is true (see `transport/_claim`).
+
+    A front that has given the request up, or is gone, makes the send fail, so there is no need to look first.
+    """
     try:
         hop.sendall(_wire.encode(_wire.Go(pid, thread, now)))
     except OSError:
@@ -60,8 +60,6 @@ def pick_up(hop: socket.socket, pid: int, thread: int, now: float) -> _wire.Enve
     """Read and claim the request. None when nobody wants it run any more."""
     try:
         envelope = read_envelope(hop)
-        if is_given_up(hop) or not claim(hop, pid, thread, now):
-            return None
-    except (OSError, NotARequest, FrameError, msgspec.MsgspecError):
+    except (OSError, NotARequest, msgspec.MsgspecError):
         return None
-    return envelope
+    return envelope if claim(hop, pid, thread, now) else None

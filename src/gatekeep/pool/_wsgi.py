@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from gatekeep import __version__
 from gatekeep._events import Logger
 from gatekeep.pool._input import BodyCut
 from gatekeep.pool._loader import Application
@@ -25,6 +26,7 @@ def base_environ(*, threads: int, processes: int, group: str, errors: Any) -> di
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,
         "wsgi.file_wrapper": FileWrapper,
+        "SERVER_SOFTWARE": f"gatekeep/{__version__}",
         "gatekeep.process_group": group,
     }
 

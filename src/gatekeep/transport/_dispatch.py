@@ -100,9 +100,12 @@ class HopDispatch:
             self._log.debug("connect.finished", request_id=name, attempt=envelope.attempt)
         try:
             await hop.offer(_wire.encode(envelope))
-        finally:
-            # Also when we are cancelled: only giving the hop up tells whether the application has the request.
+        except BaseException:
+            # We are cancelled: giving the hop up tells whether the application has the request; either way nobody waits for it.
             self._settled(hop, hop.settle_nowait(), record)
+            self.release(hop)
+            raise
+        self._settled(hop, hop.state, record)
         return hop.state
 
     def _settled(self, hop: Hop, state: State, record: Record) -> None:

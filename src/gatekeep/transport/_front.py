@@ -110,6 +110,8 @@ class Front:
             )
             await self._fail(exchange, _Fault("a fault of the gateway"))
         finally:
+            if record.outcome is None and exchange.delivered:
+                record.outcome = Outcome.SERVED  # whatever interrupted us came after the client had it all
             self._finish(record)
 
     def begin_request(self, connection: Http1Connection) -> Record:

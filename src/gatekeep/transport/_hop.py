@@ -48,11 +48,18 @@ class Hop:
         return self.state
 
     def take_back(self) -> None:
-        """Give the hop up, unless it is claimed: what the worker has sent is still read, and decides."""
-        if self.state is State.STANDING:
-            self.taken_back = True
-            self.state = after(self.state, Event.GIVE_UP)
-            self._channel.stop_reading()
+        """Give the hop up so that the request can be offered again, unless the worker has spoken.
+
+        Its word may be a claim that we have not come to read: then a process that is well has just begun with the request, and to shut
+        our side would cost it the response. Looking first is an optimisation; what is queued after the shut decides.
+        """
+        if self.state is State.STANDING and not self._channel.has_data():
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.taken_back = True
+        self.state = after(self.state, Event.GIVE_UP)
+        self._channel.stop_reading()
 
     def process_ended(self) -> None:
         """The process that claimed it is gone: what it sent is still read, then comes the end."""
@@ -60,7 +67,8 @@ class Hop:
 
     def settle_nowait(self) -> State:
         """Give the hop up and read what is queued: afterwards it is STARTED, or will never be."""
-        self.take_back()
+        if self.state is State.STANDING:
+            self._give_up()
         while self.state not in SETTLED:
             try:
                 self._receive_claim(self._channel.socket.recv(HOP_READ_SIZE))

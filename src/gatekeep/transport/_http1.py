@@ -14,7 +14,7 @@ from gatekeep._events import Record
 from gatekeep._host import Peer
 from gatekeep._stages import Stage
 from gatekeep.transport import _environ
-from gatekeep.transport._codec import BodyCut, Codec, Framing, Head
+from gatekeep.transport._codec import Codec, Framing, Head
 from gatekeep.transport._wire import SMALL_BODY
 
 DISCARD_TIME = 2.0
@@ -142,13 +142,14 @@ def error_body(status: int) -> bytes:
 class Http1Exchange:
     """One request on a connection, and its response: see `_relay.Exchange` and `_dispatch.Request` for what each method means."""
 
-    __slots__ = ("_connection", "_early", "_invited", "_out", "head", "record")
+    __slots__ = ("_connection", "_early", "_invited", "_out", "delivered", "head", "record")
 
     def __init__(self, connection: Http1Connection, head: Head, record: Record) -> None:
         self.head = head
         self.record = record
         self._connection = connection
         self._out: list[bytes | memoryview] = []
+        self.delivered = False
         self._early = b"" if head.framing is Framing.NONE else connection.codec.read_body()
         record.body_in = len(self._early)
         # Whoever has begun to send the body does not wait to be invited (RFC 9110 section 10.1.1).
@@ -174,8 +175,8 @@ class Http1Exchange:
         return self._connection.codec.body_complete and not self._early
 
     async def invite_body(self) -> None:
-        """Send 100 Continue if the client waits for it."""
-        if not self._invited:
+        """Send 100 Continue if the client waits for it and has no answer yet."""
+        if not self._invited and not self.response_started:
             self._invited = True
             self._out.append(self._connection.codec.informational(100))
             await self.flush()
@@ -189,7 +190,7 @@ class Http1Exchange:
         try:
             while not (piece := codec.read_body()) and not codec.body_complete:
                 codec.receive(await self._connection.channel.receive())
-        except (BodyCut, OSError) as error:
+        except OSError as error:
             raise BodyLost(f"the client's connection ended inside the request's body: {error}") from error
         self.record.body_in += len(piece)
         return piece
@@ -242,6 +243,12 @@ class Http1Exchange:
             await self._connection.channel.send_parts(parts)
         except OSError as error:
             raise ClientGone(f"the client's connection broke: {error}") from error
+        self.delivered = self._connection.codec.response_complete
+
+    def part(self) -> None:
+        """The client has all of the response, the worker is not done: let the client go if it is not to send another request."""
+        if not self._connection.codec.reusable:
+            self._connection.channel.stop_writing()
 
     async def answer(self, status: int, fields: Sequence[tuple[str, str]] = ()) -> None:
         """Answer in the application's place and let the connection end.

@@ -62,6 +62,9 @@ class Exchange(Protocol):
     def finish(self) -> None:
         """The response's body is complete."""
 
+    def part(self) -> None:
+        """The response is complete and sent, the worker is not done with it: let the client go if it is not to stay."""
+
     async def flush(self) -> None:
         """Send what was collected.
 
@@ -138,6 +141,8 @@ class _Response:
         try:
             while not self._pass_on():
                 await exchange.flush()
+                if exchange.response_complete:
+                    exchange.part()
                 if not await self._hop.read_more():
                     if exchange.response_complete:
                         return  # HTTP's framing decides what is complete, whatever the worker does then

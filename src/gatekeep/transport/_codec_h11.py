@@ -1,0 +1,174 @@
+"""The second codec: h11 behind ours, and both must agree. Pure.
+
+h11 alone is not strict enough (it takes two equal Content-Lengths, folded lines, bare LFs, extensions of any length). So head
+scan, policy and body decoder run first, and h11 sees only what they let through: the head, without an empty line before it,
+and then the body as it was sent. What h11 makes of it must be what they made of it. Where it is not, one of two parsers is
+wrong, a proxy before us may side with either, and the request is refused.
+
+Responses are framed and checked as in the strict codec, and then written by h11. A new `h11.Connection` serves each request,
+because h11 keeps no HTTP/1.0 connection open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import cast
+
+import h11
+
+from gatekeep._errors import Refused
+from gatekeep.transport._codec import Head, Limits, Response, WrongUse
+from gatekeep.transport._codec_strict import StrictCodec
+from gatekeep.transport._http_body import SIZE_LINE, TRAILER_BYTES
+from gatekeep.transport._http_policy import is_dropped
+
+
+class H11Codec(StrictCodec):
+    """See `_codec.Codec`."""
+
+    __slots__ = ("_h11",)
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._h11 = self._new_connection()
+
+    def _new_connection(self) -> h11.Connection:
+        # h11 limits what it holds and cannot use yet. That limit must never be the one which decides.
+        most = self._limits.head_size + TRAILER_BYTES + SIZE_LINE.size
+        return h11.Connection(h11.SERVER, max_incomplete_event_size=most)
+
+    def next_cycle(self) -> None:
+        """See `Codec`."""
+        super().next_cycle()
+        self._h11 = self._new_connection()
+
+    # --- the request
+
+    def next_request(self) -> Head | None:
+        """See `Codec`."""
+        start = self._start
+        head = super().next_request()
+        if head is not None:
+            raw = bytes(self._data[start : self._start])
+            self._agree_on_head(head, self._events(raw.removeprefix(b"\r\n")))
+        return head
+
+    def _agree_on_head(self, head: Head, events: Sequence[h11.Event]) -> None:
+        request = events[0] if events else None
+        self._insist(isinstance(request, h11.Request) and _tell(request) == _tell_ours(head))
+        self._insist(_ends(events) == self.body_complete)
+
+    def read_body(self) -> bytes:
+        """See `Codec`."""
+        data, start = self._data, self._start
+        body = super().read_body()
+        if self._start == start:
+            return body
+        events = self._events(bytes(data[start : self._start]))
+        self._insist(b"".join(event.data for event in events if isinstance(event, h11.Data)) == body)
+        self._insist(_ends(events) == self.body_complete)
+        return body
+
+    def _events(self, raw: bytes) -> list[h11.Event]:
+        """What h11 makes of more bytes of the request."""
+        events: list[h11.Event] = []
+        self._h11.receive_data(raw)
+        try:
+            while isinstance(event := self._h11.next_event(), h11.Event):
+                events.append(event)
+        except h11.RemoteProtocolError:
+            self._insist(False)
+        return events
+
+    def _insist(self, agreed: bool) -> None:
+        if not agreed:
+            refusal = partial(Refused, HTTPStatus.BAD_REQUEST, "two parsers disagree about the request")
+            self._condemn(refusal)
+            raise refusal()
+
+    # --- the response
+
+    def start_response(
+        self,
+        status: int,
+        reason: str,
+        fields: Sequence[tuple[str, str]],
+        *,
+        date: str,
+        server: str,
+        close: bool,
+    ) -> bytes:
+        """See `Codec`."""
+        ours = super().start_response(status, reason, fields, date=date, server=server, close=close)
+        assert self._head is not None
+        assert self._response is not None
+        theirs = self._write(_response_event(self._response))
+        return theirs if _can_write(self._head, self._response) else ours
+
+    def encode(self, data: bytes | memoryview) -> list[bytes | memoryview]:
+        """See `Codec`."""
+        if not super().encode(data):
+            return []
+        return self._parts(h11.Data(data=cast("bytes", data)))
+
+    def finish(self) -> bytes:
+        """See `Codec`."""
+        return self._write(h11.EndOfMessage()) if super().finish() else b""
+
+    def informational(self, status: int) -> bytes:
+        """See `Codec`."""
+        super().informational(status)
+        reason = HTTPStatus(status).phrase.encode()
+        return self._write(h11.InformationalResponse(status_code=status, headers=[], reason=reason))
+
+    def _write(self, event: h11.Event) -> bytes:
+        return b"".join(self._parts(event))
+
+    def _parts(self, event: h11.Event) -> list[bytes | memoryview]:
+        try:
+            return cast("list[bytes | memoryview]", self._h11.send_with_data_passthrough(event))
+        except h11.LocalProtocolError as error:
+            raise WrongUse(f"h11 will not write this response: {error}") from error
+
+
+def _ends(events: Sequence[h11.Event]) -> bool:
+    return any(isinstance(event, h11.EndOfMessage) for event in events)
+
+
+_Story = tuple[bytes, bytes, bytes, list[tuple[bytes, bytes]], int]
+
+
+def _tell(request: h11.Request) -> _Story:
+    """A request as h11 read it, with what we drop dropped."""
+    fields = request.headers.raw_items()
+    kept = [field for field in fields if not is_dropped(field[0].decode())]
+    return request.method, request.target, request.http_version, kept, len(fields) - len(kept)
+
+
+def _tell_ours(head: Head) -> _Story:
+    fields = [(name.encode(), _value(name, value).encode("latin-1")) for name, value in head.fields]
+    version = head.version.removeprefix("HTTP/").encode()
+    return head.method.encode(), head.target.encode(), version, fields, head.dropped
+
+
+def _value(name: str, value: str) -> str:
+    # The one value that h11 changes.
+    return value.lower() if name.lower() == "transfer-encoding" else value
+
+
+def _response_event(response: Response) -> h11.Response:
+    fields = [(name.encode(), value.encode("latin-1")) for name, value in response.fields]
+    reason = response.reason.encode("latin-1")
+    return h11.Response(status_code=response.status, headers=fields, reason=reason)
+
+
+def _can_write(head: Head, response: Response) -> bool:
+    """Whether h11 writes the head that was decided on.
+
+    It closes every HTTP/1.0 connection, and it gives HEAD the Transfer-Encoding that GET would have.
+    """
+    if head.version == "HTTP/1.0" and response.persistent:
+        return False
+    return head.method != "HEAD"

@@ -1,0 +1,1 @@
+"""Real applications (`examples/`) behind a real gateway process, used by real clients."""

@@ -1,0 +1,170 @@
+"""Connect, queue and pickup: a request that no worker has claimed is never lost, and none runs twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+from client import Answer, Client
+from conftest import Site, start_site, wait_until
+
+
+def ask_in_threads(site: Site, target: str, count: int) -> tuple[list[threading.Thread], list[Answer]]:
+    """Ask for the target over `count` connections at once."""
+    answers: list[Answer] = []
+
+    def ask() -> None:
+        with Client(site.address) as client:
+            answers.append(client.get(target))
+
+    threads = [threading.Thread(target=ask) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads, answers
+
+
+def join(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a client was never answered"
+
+
+def test_a_process_killed_after_the_claim_and_before_the_head_is_a_502_and_is_not_tried_again(
+    start, tmp_path
+) -> None:
+    site = start()
+    with Client(site.address) as client:
+        assert client.get("/kill").status == 502
+    record = site.record("/kill")
+    assert (record["outcome"], record["stage"], record["attempts"]) == ("lost", "run", 1)
+    assert site.log.wait_for("run.lost", request_id=record["request_id"])["pid"] == record["pid"]
+
+
+def test_a_lost_request_is_named_with_its_process_and_age(start) -> None:
+    site = start()
+    with Client(site.address) as client:
+        client.get("/kill")
+    record = site.record("/kill")
+    lost = site.log.wait_for("process.lost_request", request_id=record["request_id"])
+    assert (lost["pid"], lost["age"] >= 0) == (record["pid"], True)
+    exited = site.log.wait_for("process.exited", pid=record["pid"])
+    assert exited["end"] == "killed by SIGKILL"
+
+
+def test_the_news_of_a_death_arrives_while_a_forked_child_holds_the_connection(start) -> None:
+    site = start()
+    with Client(site.address) as client:
+        answer = client.get("/fork-and-kill")
+    assert answer.status == 502
+    assert site.record("/fork-and-kill")["duration"] < 2.5, "it waited for the child, which lives for 3 s"
+
+
+def test_a_process_that_dies_is_replaced(start) -> None:
+    site = start(processes=1)
+    first = site.served.statistics().processes
+    os.kill(first[0], signal.SIGKILL)
+    site.log.wait_for("process.ready", count=2)
+    assert site.served.statistics().processes != first
+    with Client(site.address) as client:
+        assert client.get("/plain").status == 200
+
+
+def test_requests_that_wait_in_the_backlog_survive_the_death_of_the_only_process(start) -> None:
+    site = start(processes=1, threads=1)
+    (pid,) = site.served.statistics().processes
+    running, lost = ask_in_threads(site, "/sleep?30", 1)
+    site.log.wait_for("pickup.claimed")
+    waiting, answers = ask_in_threads(site, "/plain", 20)
+    wait_until(lambda: site.served.statistics().standing == 20)
+    os.kill(pid, signal.SIGKILL)
+    join(running + waiting)
+    assert [answer.status for answer in lost] == [502]
+    assert [answer.status for answer in answers] == [200] * 20
+    assert {record["attempts"] for record in site.log.find(event="request.finished", path="/plain")} == {2}
+
+
+def test_only_requests_that_had_started_fail_when_processes_are_killed_under_load(start, tmp_path) -> None:
+    site = start(processes=2, threads=2)
+    mark = tmp_path / "mark"
+    mark.touch()
+    threads, answers = ask_in_threads(site, f"/mark?{mark}", 0)
+    stop = threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            with Client(site.address) as client:
+                answers.append(client.get(f"/mark?{mark}"))
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for kills in range(1, 7):
+        # The first two are ready at the start, and each that is killed is followed by another.
+        site.log.wait_for("process.ready", count=kills + 1)
+        wait_until(lambda: bool(site.served.statistics().processes))
+        os.kill(site.served.statistics().processes[0], signal.SIGKILL)
+        site.log.wait_for("process.exited", count=kills)
+    stop.set()
+    join(threads)
+    statuses = [answer.status for answer in answers]
+    assert set(statuses) <= {200, 502}
+    assert statuses.count(502) <= 6 * 2, "no more than the threads that ran when their process was killed"
+    lost = [record for record in site.log.find(event="request.finished") if record["status"] == 502]
+    assert all(record["pid"] for record in lost), "each of them had been claimed"
+    assert len(mark.read_text().splitlines()) >= statuses.count(200), "every 200 has run"
+    assert len(mark.read_text().splitlines()) <= len(statuses), "nothing has run twice"
+
+
+def test_a_full_backlog_is_answered_503_when_connect_timeout_is_over(start) -> None:
+    site = start(processes=1, threads=1, listen_backlog=1, connect_timeout=1.0)
+    running, _ = ask_in_threads(site, "/sleep?4", 1)
+    site.log.wait_for("pickup.claimed")
+    waiting, answers = ask_in_threads(site, "/plain", 6)
+    join(running + waiting)
+    statuses = [answer.status for answer in answers]
+    # Linux admits one more than the backlog that was asked for.
+    assert (statuses.count(200), statuses.count(503)) == (2, 4)
+    assert all(answer.fields["retry-after"] for answer in answers if answer.status == 503)
+    for record in site.log.find(event="request.finished", status=503):
+        assert (record["outcome"], record["stage"]) == ("shed", "connect")
+        assert 1.0 <= record["duration"] < 3.0
+
+
+def test_hop_retries_end_at_two_times_processes_plus_one(start) -> None:
+    """A listener whose connections are accepted and closed unclaimed, by a stranger, in the place of the daemons."""
+    import socket
+
+    from gatekeep._group import Group
+
+    site = start(processes=1, threads=1)
+    (pid,) = site.served.statistics().processes
+    group: Group = site.gateway._group  # type: ignore[assignment]
+    path = os.readlink(group.address)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.bind(path + ".stranger")
+            stranger.listen(10)
+            group.address = path + ".stranger"
+            waiting, answers = ask_in_threads(site, "/plain", 1)
+            for _ in range(3):
+                stranger.accept()[0].close()
+            join(waiting)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        os.unlink(path + ".stranger")
+    assert answers[0].status == 503
+    record = site.record("/plain")
+    assert (record["attempts"], record["outcome"], record["stage"]) == (3, "shed", "queue")
+    assert len(site.log.find(event="queue.retried")) == 2
+
+
+def test_a_group_folder_is_private_and_nothing_of_it_is_left() -> None:
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        site = start_site(stack, processes=1)
+        folder = os.path.dirname(os.readlink(site.gateway._group.address))  # type: ignore[union-attr]
+        assert os.stat(folder).st_mode & 0o777 == 0o700
+    assert not os.path.exists(folder)

@@ -1,0 +1,527 @@
+"""`gatekeep serve` as people start, misuse and stop it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from client import Client
+from conftest import TESTS, wait_until
+from served import free_port, serve
+
+GATEKEEP = [sys.executable, "-m", "gatekeep"]
+
+
+def run(
+    *arguments: str, cwd: Path | str = TESTS, timeout: float = 60, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [*GATEKEEP, *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--thread", "5"], r"No such option.*--thread.*--threads"),
+        (["--threads", "0"], r"threads = 0: allowed is 1 to 1024"),
+        (["--threads", "many"], r"--threads.*'many'"),
+        (["--processes", "0"], r"processes = 0: allowed is 1 to 1024"),
+        (["--listen-backlog", "0"], r"listen-backlog = 0: allowed is 1 to 65535"),
+        (["--backlog", "0"], r"backlog = 0: allowed is 1 to 65535"),
+        (["--connect-timeout", "-1"], r"connect-timeout = -1.*allowed is 0 seconds or more"),
+        (["--connect-timeout", "nan"], r"connect-timeout = nan: allowed is 0 seconds or more"),
+        (["--bind", "1.2.3.4:99999"], r"bind = '1\.2\.3\.4:99999': allowed is host:port \(port 0 to 65535\)"),
+        (["--bind", "unix:"], r"bind = 'unix:': allowed is"),
+        (["--bind", "fd://x"], r"bind = 'fd://x': allowed is"),
+        (["--http", "h2"], r"--http.*'h2'.*h11"),
+        (["--loop", "gevent"], r"--loop.*'gevent'.*trio"),
+        (["--chdir", "/no/such/folder"], r"chdir = '/no/such/folder': No such file"),
+    ],
+)
+def test_a_wrong_option_names_itself_its_value_and_what_is_allowed(arguments: list[str], said: str) -> None:
+    done = run("serve", "apps:hello", *arguments)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert re.search(said, line), line
+
+
+@pytest.mark.parametrize(
+    ("app", "said"),
+    [
+        ("a b", "app = 'a b': allowed is"),
+        ("module:", "app = 'module:': allowed is"),
+        ("x:y()()", "app = 'x:y"),
+    ],
+)
+def test_an_app_that_cannot_be_a_name_is_a_usage_error(app: str, said: str) -> None:
+    done = run("serve", app)
+    assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (2, True, 1)
+
+
+def test_no_app_and_an_unknown_command_are_usage_errors() -> None:
+    assert run("serve").returncode == 2
+    assert run("start", "apps:hello").returncode == 2
+
+
+@pytest.mark.parametrize("name", ["PORT", "WEB_CONCURRENCY"])
+def test_a_wrong_environment_variable_names_itself(name: str) -> None:
+    done = run("serve", "apps:hello", **{name: "many"})
+    assert (done.returncode, done.stderr) == (2, f"gatekeep: ${name} = 'many': a number is needed\n")
+
+
+@pytest.mark.parametrize(
+    ("app", "said"),
+    [
+        ("no_such_module:app", "no module named 'no_such_module'"),
+        ("no_such_package.wsgi", "no module named 'no_such_package'"),
+        ("apps:nothing", "apps has no nothing; give it as apps:NAME"),
+        ("json", "json has no application or app"),
+        ("apps:not_callable", "apps:not_callable is not callable: it is of type int"),
+        ("apps:not_callable()", "apps:not_callable() is no factory"),
+        ("no/such/file.py", "there is no file"),
+    ],
+)
+def test_an_app_that_is_not_there_is_one_clear_line_and_status_3(app: str, said: str) -> None:
+    done = run("serve", app, "--bind", "127.0.0.1:0", "--log-level", "error")
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("gatekeep: cannot start: ")
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import not_installed_here", "ModuleNotFoundError: No module named 'not_installed_here'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def application(:", "SyntaxError: "),
+        ("raise SystemExit(1)", "SystemExit: 1"),
+    ],
+)
+def test_an_app_that_fails_to_load_shows_its_own_traceback(tmp_path: Path, code: str, said: str) -> None:
+    (tmp_path / "broken.py").write_text(code + "\n")
+    done = run("serve", "broken", "--bind", "127.0.0.1:0", "--log-level", "error", cwd=tmp_path)
+    assert done.returncode == 3
+    *traceback, line = done.stderr.splitlines()
+    assert line.startswith("gatekeep: cannot start: broken failed to load: ")
+    assert said in line
+    assert any("broken.py" in part for part in traceback)
+    assert not any("_loader.py" in part for part in traceback), "our own frames are no help"
+    assert done.stdout.count("process.load_failed") == 1, "said once, not for each process"
+
+
+def test_an_app_that_kills_its_process_while_it_loads_is_status_3(tmp_path: Path) -> None:
+    (tmp_path / "deadly.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
+    done = run("serve", "deadly", "--bind", "127.0.0.1:0", "--log-level", "error", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "ended before it was ready: killed by SIGKILL" in done.stderr
+
+
+def test_a_port_in_use_is_one_clear_line_and_status_3() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run("serve", "apps:hello", "--bind", address)
+    assert (done.returncode, done.stderr) == (
+        3,
+        f"gatekeep: cannot start: cannot listen on {address}: Address already in use\n",
+    )
+
+
+def test_nothing_is_left_behind_when_it_cannot_start(tmp_path: Path) -> None:
+    before = set(os.listdir(tmp_path))
+    done = run(
+        "serve",
+        "no_such_module",
+        "--uds",
+        str(tmp_path / "site.sock"),
+        TMPDIR=str(tmp_path),
+        XDG_RUNTIME_DIR="",
+    )
+    assert done.returncode == 3
+    assert set(os.listdir(tmp_path)) == before
+
+
+# --- what can be served, where --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("app", "body"),
+    [
+        ("apps:hello", b"Hello, world!"),
+        ("apps", b"application"),
+        ("apps:make_app()", b"Hello, world!"),
+        ("apps.py", b"application"),
+        ("./apps.py:app", b"app"),
+    ],
+)
+def test_an_app_is_a_module_a_callable_a_factory_or_a_path(app: str, body: bytes) -> None:
+    with serve(app, cwd=TESTS) as server, Client(("127.0.0.1", server.port)) as client:
+        assert client.get("/").body == body
+
+
+def test_a_script_need_not_end_in_py_and_its_folder_comes_first(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "helper.py").write_text("BODY = b'from the helper'\n")
+    (site / "site.wsgi").write_text(
+        "import helper\ndef application(environ, start_response):\n    start_response('200 OK', [])\n    return [helper.BODY]\n"
+    )
+    with serve("site/site.wsgi", cwd=tmp_path) as server, Client(("127.0.0.1", server.port)) as client:
+        assert client.get("/").body == b"from the helper"
+
+
+def test_a_users_module_does_not_shadow_the_standard_library_for_us(tmp_path: Path) -> None:
+    (tmp_path / "queue.py").write_text("raise RuntimeError('the wrong queue')\n")
+    (tmp_path / "socket.py").write_text("raise RuntimeError('the wrong socket')\n")
+    (tmp_path / "plain.py").write_text(
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'plain']\n"
+    )
+    port = free_port()
+    # The console script: `python -m` itself puts the present folder first, before anything of ours runs.
+    script = str(Path(sys.executable).parent / "gatekeep")
+    process = subprocess.Popen(
+        [script, "serve", "plain:app", "--port", str(port), "--log-level", "error"], cwd=tmp_path
+    )
+    wait_until(lambda: is_listening(port))
+    with Client(("127.0.0.1", port)) as client:
+        assert client.get("/").body == b"plain"
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "site.sock"
+    with serve("apps:echo", "--bind", f"unix:{path}", cwd=TESTS), Client(str(path)) as client:
+        answer = client.get("/")
+        assert b'"REMOTE_ADDR": ""' in answer.body
+    assert not path.exists()
+
+
+def test_a_stale_unix_socket_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "site.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with serve("apps:hello", "--uds", str(path), cwd=TESTS), Client(str(path)) as client:
+        assert client.get("/").status == 200
+        done = run("serve", "apps:hello", "--uds", str(path))
+        assert (done.returncode, "Address already in use" in done.stderr) == (3, True)
+        with Client(str(path)) as another:
+            assert another.get("/").status == 200
+
+
+def test_an_inherited_descriptor_is_served() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        fd = listener.fileno()
+        process = subprocess.Popen(
+            [*GATEKEEP, "serve", "apps:hello", "--bind", f"fd://{fd}", "--log-level", "warning"],
+            cwd=TESTS,
+            pass_fds=[fd],
+        )
+        with Client(listener.getsockname()) as client:
+            assert client.get("/").body == b"Hello, world!"
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_port_and_web_concurrency_count_where_nothing_else_was_said() -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [*GATEKEEP, "serve", "apps:hello", "--log-format", "json"],
+        cwd=TESTS,
+        env={**os.environ, "PORT": str(port), "WEB_CONCURRENCY": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    ready = next(line for line in process.stdout if "gateway.ready" in line)
+    assert f'"http://0.0.0.0:{port}"' in ready
+    assert '"processes":1' in ready
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+@pytest.mark.parametrize("http", ["strict", "h11", "httptools"])
+def test_every_loop_with_every_codec(loop: str, http: str) -> None:
+    with serve("apps:echo", "--loop", loop, "--http", http, cwd=TESTS) as server:
+        with Client(("127.0.0.1", server.port)) as client:
+            assert b'"size": 100000' in client.post("/", b"x" * 100_000).body
+            assert client.get("/").complete
+        (ready,) = server.events_named("gateway.ready")
+        assert (ready["loop"], ready["http"]) == (loop, "strict" if http == "httptools" else http)
+
+
+# --- the stop -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+def test_requests_in_flight_finish_when_it_is_told_to_stop(number: signal.Signals, loop: str) -> None:
+    with serve("apps:scripted", "--loop", loop, cwd=TESTS) as server:
+        pids = server.daemon_pids()
+        with Client(("127.0.0.1", server.port)) as client, Client(("127.0.0.1", server.port)) as idle:
+            assert idle.get("/plain").status == 200
+            client.send("GET /sleep?1.5 HTTP/1.1\r\nHost: test\r\n\r\n")
+            server.wait_for_event("process.ready")
+            time.sleep(0.3)
+            os.kill(server.pid, number)
+            assert idle.is_closed(), "an idle connection ends at once"
+            answer = client.read()
+            assert (answer.status, answer.fields.get("connection")) == (200, "close")
+        assert server.wait() == 0
+        assert not any(map(is_alive, pids))
+
+
+def test_a_request_that_outlasts_the_grace_is_dropped_and_said() -> None:
+    with serve(
+        "apps:scripted", "--graceful-timeout", "0.5", "--shutdown-timeout", "0.5", cwd=TESTS
+    ) as server:
+        with Client(("127.0.0.1", server.port)) as client:
+            client.send("GET /sleep?60 HTTP/1.1\r\nHost: test\r\n\r\n")
+            time.sleep(0.5)
+            server.terminate()
+            assert client.read().complete is False
+        assert server.wait() == 0
+        record = server.wait_for_event("request.finished", path="/sleep")
+        assert record["outcome"] == "lost"
+        assert server.wait_for_event("process.lost_request", request_id=record["request_id"])
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    with serve("apps:scripted", cwd=TESTS) as server, Client(("127.0.0.1", server.port)) as client:
+        client.send("GET /sleep?60 HTTP/1.1\r\nHost: test\r\n\r\n")
+        time.sleep(0.5)
+        server.terminate()
+        time.sleep(1)
+        began = time.monotonic()
+        server.terminate()
+        assert server.wait() == 0
+        assert time.monotonic() - began < 5
+
+
+def test_a_signal_that_comes_twice_within_a_moment_counts_once() -> None:
+    with serve("apps:scripted", cwd=TESTS) as server, Client(("127.0.0.1", server.port)) as client:
+        client.send("GET /sleep?1 HTTP/1.1\r\nHost: test\r\n\r\n")
+        time.sleep(0.3)
+        server.terminate()
+        server.terminate()
+        assert client.read().status == 200
+
+
+def test_it_stops_while_the_application_loads(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
+    process = subprocess.Popen([*GATEKEEP, "serve", "slow", "--bind", "127.0.0.1:0"], cwd=tmp_path)
+    wait_until(lambda: len(children(process.pid)) == 2)
+    pids = children(process.pid)
+    process.terminate()
+    assert process.wait(20) == 0
+    assert not any(map(is_alive, pids))
+
+
+@pytest.mark.parametrize("app", ["apps:hello", "slow:app"])
+def test_a_gateway_that_is_killed_leaves_no_orphan_even_during_the_load(tmp_path: Path, app: str) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [*GATEKEEP, "serve", app, "--bind", "127.0.0.1:0", "--pythonpath", str(tmp_path)], cwd=TESTS
+    )
+    wait_until(lambda: len(children(process.pid)) == 2)
+    time.sleep(0.5)
+    pids = children(process.pid)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(map(is_alive, pids)), 15)
+
+
+def test_an_immediate_restart_after_a_kill_works_and_cleans_up(tmp_path: Path) -> None:
+    port = free_port()
+    flags = ["--port", str(port), "--log-level", "error"]
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    process = subprocess.Popen([*GATEKEEP, "serve", "apps:hello", *flags], cwd=TESTS, env=environment)
+    wait_until(lambda: is_listening(port))
+    process.kill()
+    process.wait()
+    (stale,) = tmp_path.iterdir()
+    os.utime(stale, (1, 1))
+    again = subprocess.Popen([*GATEKEEP, "serve", "apps:hello", *flags], cwd=TESTS, env=environment)
+    wait_until(lambda: is_listening(port))
+    with Client(("127.0.0.1", port)) as client:
+        assert client.get("/").status == 200
+    assert not stale.exists()
+    again.terminate()
+    assert again.wait(20) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_thread_that_the_application_left_running_delays_nobody(tmp_path: Path) -> None:
+    (tmp_path / "threaded.py").write_text(
+        "import atexit, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        f"atexit.register(open({str(tmp_path / 'mark')!r}, 'w').write, 'atexit ran')\n"
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'ok']\n"
+    )
+    with serve("threaded:app", "-w", "1", cwd=tmp_path) as server:
+        began = time.monotonic()
+        server.terminate()
+        assert server.wait() == 0
+        assert time.monotonic() - began < 4
+        (exited,) = server.events_named("process.exited")
+        assert exited["end"] == "exit status 0"
+
+
+def test_people_who_send_hup_or_usr1_to_everything_kill_nothing() -> None:
+    with serve("apps:hello", cwd=TESTS) as server:
+        wait_until(lambda: len(server.daemon_pids()) == 2)
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(server.pid, number)
+        for pid in server.daemon_pids():
+            os.kill(pid, signal.SIGHUP)
+        assert server.wait_for_event("signal.ignored", signal="SIGUSR2")
+        with Client(("127.0.0.1", server.port)) as client:
+            assert client.get("/").status == 200
+        assert len(server.daemon_pids()) == 2
+
+
+# --- the log --------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_application_prints_and_logs_carries_the_request_id_in_order() -> None:
+    with serve("apps:scripted", "-w", "1", cwd=TESTS) as server, Client(("127.0.0.1", server.port)) as client:
+        client.get("/print?one")
+        record = server.wait_for_event("request.finished", path="/print")
+        server.wait_for_event("app.output", text="unfinished")
+        said = [
+            (event["stream"], event["text"])
+            for event in server.events_named("app.output")
+            if event["request_id"] == record["request_id"]
+        ]
+        assert said == [
+            ("stdout", "printed one"),
+            ("stderr", "to stderr one"),
+            ("stderr", "to wsgi.errors one"),
+            ("stdout", "unfinished"),
+        ]
+        client.get("/log?two")
+        record = server.wait_for_event("request.finished", path="/log")
+        event = server.wait_for_event("app.output", text="logged two")
+        assert event["request_id"] == record["request_id"]
+        traceback = next(e for e in server.events_named("app.output") if "with a traceback" in e["text"])
+        assert "KeyError: 'two'" in traceback["text"], "a multi-line record stays one event"
+
+
+def test_a_flood_of_output_is_not_lost_while_the_gateway_reads() -> None:
+    with serve("apps:scripted", "-w", "1", cwd=TESTS) as server, Client(("127.0.0.1", server.port)) as client:
+        client.get("/flood?5000")
+        server.wait_for_event("app.output", text="line 4999")
+        lines = [event["text"] for event in server.events_named("app.output")]
+        assert lines == [f"line {number}" for number in range(5000)]
+
+
+def test_a_full_standard_output_stops_nothing() -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [*GATEKEEP, "serve", "apps:hello", "--port", str(port), "--log-level", "debug"],
+        cwd=TESTS,
+        stdout=subprocess.PIPE,
+    )
+    wait_until(lambda: is_listening(port))
+    with Client(("127.0.0.1", port)) as client:
+        for _ in range(1500):  # far more than a pipe holds
+            assert client.get("/").status == 200
+    process.terminate()
+    assert process.wait(20) == 0
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def test_a_log_line_cannot_be_forged_by_a_client_or_the_application() -> None:
+    with serve("apps:scripted", cwd=TESTS) as server, Client(("127.0.0.1", server.port)) as client:
+        client.get("/print?a%0a{%22event%22:%22gateway.ready%22}\x7f".replace("\x7f", ""))
+        server.wait_for_event("request.finished", path="/print")
+        assert len(server.events_named("gateway.ready")) == 1
+
+
+def test_the_console_log_is_for_people(tmp_path: Path) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [*GATEKEEP, "serve", "apps:scripted", "--port", str(port), "--log-format", "console"],
+        cwd=TESTS,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: is_listening(port))
+    with Client(("127.0.0.1", port)) as client:
+        client.get("/raise")
+    process.terminate()
+    output, _ = process.communicate(timeout=20)
+    assert "Traceback (most recent call last):" in output
+    assert re.search(r"request\.finished +.*500.*GET /raise", output)
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout.startswith("gatekeep, version ")
+    shown = run("serve", "--help").stdout
+    for flag in ("--bind", "--workers", "--threads", "--listen-backlog", "--limit-request-body", "--loop"):
+        assert flag in shown
+
+
+def test_first_requests_are_served_while_the_threads_still_start() -> None:
+    """Slots and counters are made before the first worker thread: mod_wsgi before 6.1.1 corrupted memory there."""
+    for _ in range(5):
+        with serve("apps:hello", "-w", "4", "--threads", "40", cwd=TESTS) as server:
+            results: list[int] = []
+
+            def ask(port: int = server.port, results: list[int] = results) -> None:
+                with Client(("127.0.0.1", port)) as client:
+                    results.append(client.get("/").status)
+
+            threads = [threading.Thread(target=ask) for _ in range(40)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert results == [200] * 40
