@@ -239,16 +239,13 @@ def _status(environ, start_response, status):
 
 
 def _file(environ, start_response, size):
-    file = open(_big_file(int(size)), "rb")  # noqa: SIM115
+    handle, path = tempfile.mkstemp()
+    os.ftruncate(handle, int(size))
+    os.close(handle)
+    file = open(path, "rb")  # noqa: SIM115
+    os.unlink(path)
     _ok(start_response)
     return environ["wsgi.file_wrapper"](file)
-
-
-def _big_file(size):
-    path = os.path.join(tempfile.gettempdir(), f"gatekeep-test-{os.getpid()}-{threading.get_ident()}")
-    with open(path, "wb") as file:
-        file.truncate(size)
-    return path
 
 
 def _big(environ, start_response, size):
@@ -381,6 +378,6 @@ def _mark(environ, start_response, path):
 SCRIPTS = {
     name.lstrip("_").replace("_", "-"): function
     for name, function in list(globals().items())
-    if name.startswith("_") and callable(function) and name not in ("_ok", "_big_file")
+    if name.startswith("_") and callable(function) and name != "_ok"
 }
 SCRIPTS[""] = _plain

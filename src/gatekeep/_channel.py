@@ -72,10 +72,8 @@ class Channel:
 
     async def send_parts(self, parts: Sequence[bytes | memoryview]) -> None:
         """All of them, in one write where they are small."""
-        if len(parts) == 1:
-            await self.send(parts[0])
-        elif sum(map(len, parts)) <= READ_SIZE:
-            await self.send(b"".join(parts))
+        if len(parts) == 1 or sum(map(len, parts)) <= READ_SIZE:
+            await self.send(parts[0] if len(parts) == 1 else b"".join(parts))
         else:
             for part in parts:
                 await self.send(part)

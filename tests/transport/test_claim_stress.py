@@ -26,9 +26,9 @@ class Workers:
     def __init__(self, path: str, count: int) -> None:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
-        self.listener.listen(100)
+        self.listener.listen(1000)
         self.ran: list[int] = []
-        self.threads = [threading.Thread(target=self.work, args=(number,)) for number in range(count)]
+        self.threads = [threading.Thread(target=self.work, args=(number,), daemon=True) for number in range(count)]
 
     def work(self, number: int) -> None:
         while True:

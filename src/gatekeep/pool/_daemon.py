@@ -225,7 +225,7 @@ class Daemon:
         self._crew.stop()
         self._crew.wait_idle()
 
-    def _serve(self, hop: socket.socket, worker: Worker) -> None:
+    def _serve(self, hop: socket.SocketType, worker: Worker) -> None:
         accepted = time.monotonic()
         envelope = pick_up(hop, self._pid, worker.number, accepted)
         if envelope is None:
@@ -242,7 +242,7 @@ class Daemon:
             current_request.reset(token)
             self._row.end(worker.number)
 
-    def _run(self, hop: socket.socket, envelope: Envelope, accepted: float) -> None:
+    def _run(self, hop: socket.SocketType, envelope: Envelope, accepted: float) -> None:
         environ = envelope.environ
         environ.update(self._base)
         _stamp(environ, envelope, accepted)

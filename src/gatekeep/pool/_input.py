@@ -20,7 +20,7 @@ class BodyCut(ConnectionError):
 class HopReader(io.RawIOBase):
     """Reads BODY frames until BODY_END, as a raw stream; `io.BufferedReader` makes the rest of PEP 3333's methods of it."""
 
-    def __init__(self, hop: socket.socket) -> None:
+    def __init__(self, hop: socket.SocketType) -> None:
         self._hop = hop
         self._decoder = _wire.worker_decoder()
         self._piece = memoryview(b"")
@@ -70,7 +70,7 @@ class HopReader(io.RawIOBase):
         self._decoder.feed(data)
 
 
-def body_stream(envelope: _wire.Envelope, hop: socket.socket) -> io.BufferedIOBase:
+def body_stream(envelope: _wire.Envelope, hop: socket.SocketType) -> io.BufferedIOBase:
     """The stream that becomes `wsgi.input`."""
     if envelope.streamed:
         return io.BufferedReader(HopReader(hop), READ_SIZE)

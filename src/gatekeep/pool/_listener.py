@@ -1,4 +1,17 @@
-"""The group's listener, as one process's leader sees it."""
+"""The group's listener, as one process's leader sees it.
+
+The problem: a connection should wake one idle process, never one that cannot serve it, and nobody in vain. The facts:
+
+* The accept itself must need the GIL, so that a wedged process stops taking connections by itself: wait first, then accept
+  without blocking. (With a blocking accept 10 of 24 requests stalled in a process that could not serve them.)
+* `poll()` wakes every process that waits. Nothing stalls, but with 16 idle processes a request costs twice as much as with 2.
+* `EPOLLEXCLUSIVE` wakes one, and passes over a process in which nobody waits. But when the one that it wakes is wedged before it
+  can accept, nobody else hears of the connection (12 of 24 requests stalled).
+
+So an idle process waits exclusively while connections keep coming, and looks by itself when it has heard nothing for a
+moment: what a wedged process was woken for is late by that moment and no more. A process without traffic, and one that runs requests
+already, waits in plain `poll()`: it is told of every connection, and costs nothing meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -12,39 +25,71 @@ OVERLOAD = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 OVERLOAD_PAUSE = 0.1
 """Seconds of rest when the process is out of descriptors: the connection stays where another process may take it."""
 
+LOOK_AGAIN = 0.010
+"""Seconds without news after which a process that waits exclusively looks for itself."""
+
+TRAFFIC = 0.05
+"""Seconds after the last connection seen for which connections are said to keep coming."""
+
+TURN = 64
+"""Accepts after which a process goes to the end of the kernel's queue of exclusive waiters: the first one gets most."""
+
 
 class Listener:
-    """Waits for a connection in plain `poll()` and accepts it without blocking.
-
-    So the accept itself needs the GIL, and a wedged process stops taking connections by itself. With a blocking accept 10 of
-    24 requests stalled in a process that could not serve them, with EPOLLEXCLUSIVE 12, with poll none. The price: every idle
-    process is woken for each connection.
-    """
+    """Waits for connections and accepts them; used by one thread at a time."""
 
     def __init__(self, fd: int) -> None:
-        self.socket = socket.socket(fileno=fd)
+        # The C type: what `socket.socket` adds to it costs several microseconds for each connection.
+        self.socket = socket.SocketType(fileno=fd)
         self.socket.setblocking(False)
         self._wake_reader, self._wake_writer = os.pipe()
         self._poll = select.poll()
         self._poll.register(self.socket, select.POLLIN)
         self._poll.register(self._wake_reader, select.POLLIN)
+        self._exclusive = self._make_exclusive()
+        self._seen = 0.0
+        self._accepted = 0
 
-    def wait(self) -> None:
-        """Return when a connection may be there, or after `wake`. Only one thread may wait."""
-        self._poll.poll()
+    def _make_exclusive(self) -> select.epoll | None:
+        if not hasattr(select, "EPOLLEXCLUSIVE"):
+            return None
+        epoll = select.epoll()
+        epoll.register(self.socket, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        epoll.register(self._wake_reader, select.EPOLLIN)
+        return epoll
 
-    def accept_nowait(self) -> socket.socket | None:
+    def wait(self, *, busy: bool) -> None:
+        """Return when a connection may be there, after `wake`, or for no reason. Only one thread may wait.
+
+        Args:
+            busy: whether this process runs requests, so that others come first.
+        """
+        if busy or self._exclusive is None or time.monotonic() - self._seen > TRAFFIC:
+            self._poll.poll()
+            self._seen = time.monotonic()
+        elif self._exclusive.poll(LOOK_AGAIN):
+            self._seen = time.monotonic()
+
+    def accept_nowait(self) -> socket.SocketType | None:
         """The next connection, blocking; None when there is none (any more)."""
         try:
-            hop, _ = self.socket.accept()
+            fd, _ = self.socket._accept()  # type: ignore[attr-defined]
         except OSError as error:
             if error.errno in OVERLOAD:
                 time.sleep(OVERLOAD_PAUSE)
             return None
+        hop = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
         # The application may have called socket.setdefaulttimeout, which is not meant for our sockets.
         if hop.gettimeout() is not None:
             hop.settimeout(None)
+        self._take_turn()
         return hop
+
+    def _take_turn(self) -> None:
+        self._accepted += 1
+        if self._exclusive is not None and self._accepted % TURN == 0:
+            self._exclusive.unregister(self.socket)
+            self._exclusive.register(self.socket, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
     def wake(self) -> None:
         """Make `wait` return, now and for ever."""
@@ -52,4 +97,6 @@ class Listener:
 
     def close_in_child(self) -> None:
         """Close it in a child that the application forked: the parent's connections are none of its business."""
+        if self._exclusive is not None:
+            self._exclusive.close()
         os.close(self.socket.detach())

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from gatekeep._settings import AppTarget
+from gatekeep.pool._log import one_line, sendable
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -99,8 +100,8 @@ def _call_factory(factory: Any, target: AppTarget) -> Any:
 def _application_error(target: AppTarget, error: BaseException) -> LoadError:
     if isinstance(error, LoadError):
         return error
-    summary = traceback.format_exception_only(error)[-1].strip()
-    return LoadError(f"{target} failed to load: {summary}", "".join(_own_frames(error)))
+    summary = one_line(traceback.format_exception_only(error)[-1])
+    return LoadError(f"{target} failed to load: {summary}", sendable("".join(_own_frames(error))))
 
 
 def _own_frames(error: BaseException) -> list[str]:

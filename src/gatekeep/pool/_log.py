@@ -21,10 +21,28 @@ PATIENCE_MS = 100
 """How long a thread waits for room on the log socket before its record is dropped: a slow reader slows us, it cannot stop us."""
 
 LONGEST = 60000
-"""Characters of one text field; a packet must fit into the socket's buffer."""
+"""Bytes of one text; a packet, which may hold two, must fit into the socket's buffer."""
+
+SUMMARY = 500
+"""Characters of a text that shall be one line."""
 
 current_request: ContextVar[int] = ContextVar("current_request", default=0)
 """The number of the request that this thread, or a task it started, works for; 0 outside of one."""
+
+
+def sendable(text: str) -> str:
+    """The text as UTF-8 can carry it, and not longer than a packet can (file names may hold lone surrogates, PEP 383)."""
+    if text.isascii() and len(text) <= LONGEST:
+        return text
+    encoded = text.encode("utf-8", "backslashreplace")
+    cut = encoded[:LONGEST].decode("utf-8", "ignore")
+    return cut if len(encoded) <= LONGEST else cut + "…"
+
+
+def one_line(text: str) -> str:
+    """The text as one line of bounded length."""
+    line = " ".join(text.split())
+    return sendable(line if len(line) <= SUMMARY else line[:SUMMARY] + "…")
 
 
 class LogSocket:
@@ -54,8 +72,8 @@ class LogSocket:
 
     def _send(self, level: str, event: str, fields: dict[str, Any]) -> None:
         for name, value in fields.items():
-            if isinstance(value, str) and len(value) > LONGEST:
-                fields[name] = value[:LONGEST] + "…"
+            if isinstance(value, str):
+                fields[name] = sendable(value)
         number = current_request.get()
         if number:
             fields.setdefault("request_id", request_name(number))
@@ -123,14 +141,9 @@ class OutputStream(io.TextIOWrapper):
 
     def __init__(self, log: LogSocket, name: str, fd: int) -> None:
         self.lines = _Lines(log, name, fd)
-        # Line by line through TextIOWrapper, unbuffered below it: `print` and `logging` reach the log at once, in order.
-        super().__init__(
-            io.BufferedWriter(self.lines, 1),
-            "utf-8",
-            "backslashreplace",
-            line_buffering=True,
-            write_through=True,
-        )
+        # Unbuffered, as `python -u` does it: `print` and `logging` reach the log at once and in order.
+        raw: Any = self.lines
+        super().__init__(raw, "utf-8", "backslashreplace", line_buffering=True, write_through=True)
 
 
 def capture_output(log: LogSocket) -> tuple[OutputStream, OutputStream]:

@@ -17,10 +17,10 @@ from __future__ import annotations
 GIVE_WAY = 0.005
 """Seconds that a connection is left to an idle process, as in puma (`cluster_accept_loop_delay.rb`)."""
 
-BRIEF = 0.005
+BRIEF = 0.010
 """Requests that usually take less (seconds) are brief; one that takes longer is replaced as the waiting thread after this."""
 
-SATURATED = 0.010
+SATURATED = 0.020
 """Seconds after an accept for which a process with a saturated GIL waits for a running request to finish."""
 
 SATURATED_SHARE = 0.7

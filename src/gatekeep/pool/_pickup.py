@@ -17,7 +17,7 @@ class NotARequest(Exception):
     """What came is no envelope, or it stopped short: the front has given it up, or is no front of ours."""
 
 
-def read_envelope(hop: socket.socket) -> _wire.Envelope:
+def read_envelope(hop: socket.SocketType) -> _wire.Envelope:
     """Read the whole envelope.
 
     Raises:
@@ -44,7 +44,7 @@ def _envelope_size(data: bytes) -> int:
     return HEADER.size + int(length)
 
 
-def claim(hop: socket.socket, pid: int, thread: int, now: float) -> bool:
+def claim(hop: socket.SocketType, pid: int, thread: int, now: float) -> bool:
     """Claim the request: the application may be entered only if this is true (see `transport/_claim`).
 
     A front that has given the request up, or is gone, makes the send fail, so there is no need to look first.
@@ -56,10 +56,11 @@ def claim(hop: socket.socket, pid: int, thread: int, now: float) -> bool:
     return True
 
 
-def pick_up(hop: socket.socket, pid: int, thread: int, now: float) -> _wire.Envelope | None:
+def pick_up(hop: socket.SocketType, pid: int, thread: int, now: float) -> _wire.Envelope | None:
     """Read and claim the request. None when nobody wants it run any more."""
     try:
         envelope = read_envelope(hop)
-    except (OSError, NotARequest, msgspec.MsgspecError):
+    except (OSError, NotARequest, msgspec.MsgspecError, ValueError, RecursionError):
+        # The last three are what msgspec makes of bytes that are no envelope.
         return None
     return envelope if claim(hop, pid, thread, now) else None

@@ -90,7 +90,7 @@ class Responder:
         "started",
     )
 
-    def __init__(self, hop: socket.socket, method: str) -> None:
+    def __init__(self, hop: socket.SocketType, method: str) -> None:
         self._hop = hop
         self._head_only = method == "HEAD"
         self._bodiless = False
@@ -253,6 +253,10 @@ def _checked_status(status: object) -> tuple[int, str]:
     return int(found[1]), found[2] or ""
 
 
+_known_names: set[str] = set()
+"""Names that were checked before: an application uses a few, over and over. Not more than a thousand are kept."""
+
+
 def _checked_fields(fields: object) -> int | None:
     """Check header fields: nothing in them may break out of its line. Returns the Content-Length, if there is one."""
     if not isinstance(fields, list):
@@ -273,10 +277,17 @@ def _checked_field(item: object) -> tuple[str, str]:
     name, value = item
     if not isinstance(name, str) or not isinstance(value, str):
         raise ContractBroken(f"a header field's name and value are str, not {item!r}")
-    if not _NAME.fullmatch(name):
-        raise ContractBroken(f"{name!r} is no name of a header field")
+    if name not in _known_names:
+        _check_name(name)
     if _ILLEGAL.search(value):
         raise ContractBroken(
             f"the value of {name} holds control characters or such beyond latin-1: {value!r}"
         )
     return name, value
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ContractBroken(f"{name!r} is no name of a header field")
+    if len(_known_names) < 1000:
+        _known_names.add(name)

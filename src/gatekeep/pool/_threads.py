@@ -17,6 +17,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable
 
 from gatekeep.lifecycle._slots import Row
@@ -39,7 +40,7 @@ class Worker:
     def __init__(self, number: int) -> None:
         self.number = number
         self.accepted_at = 0.0
-        self.hop: socket.socket | None = None
+        self.hop: socket.SocketType | None = None
         self._bell = threading.Lock()
         self._bell.acquire()
 
@@ -58,7 +59,7 @@ class Worker:
             pass  # it was rung before and has not slept since
 
 
-Serve = Callable[[socket.socket, Worker], None]
+Serve = Callable[[socket.SocketType, Worker], None]
 
 
 class Crew:
@@ -110,18 +111,23 @@ class Crew:
             assert worker.hop is not None
             try:
                 self._serve(worker.hop, worker)
+            except Exception:
+                # Ours, since an application's errors end in `_wsgi.run`. It must not cost the process a thread.
+                traceback.print_exc()
             finally:
                 worker.hop.close()
                 worker.hop = None
                 self._finished(worker)
 
     def _finished(self, worker: Worker) -> None:
+        """The worker has served its connection; where nobody leads and nothing runs it leads again."""
         took = time.monotonic() - worker.accepted_at
         with self._mutex:
             self._usual += (took - self._usual) * USUAL_WEIGHT
             self._running -= 1
             self._row.set_running(self._running)
             if not self._running:
+                self._leader = self._leader or worker
                 self._idle.notify_all()
                 if self._giving_way is not None:
                     self._giving_way.ring()
@@ -137,9 +143,11 @@ class Crew:
 
     def _take_lead(self, worker: Worker) -> bool:
         """Become the leader, or sleep. False when it is time to look again."""
+        if self._leader is worker:
+            return True
         with self._mutex:
-            if self._leader is worker or self._stopping:
-                return not self._stopping
+            if self._stopping:
+                return False
             pause = self._pause()
             if self._leader is None and pause <= 0:
                 self._leader = worker
@@ -173,7 +181,7 @@ class Crew:
 
     def _accept(self, worker: Worker) -> bool:
         """Wait for a connection as the leader. False when the leader should look again."""
-        self._listener.wait()
+        self._listener.wait(busy=self._running > 0)
         if self._running:
             self._give_way(worker)
         hop = self._listener.accept_nowait()
@@ -190,7 +198,7 @@ class Crew:
         worker.sleep(GIVE_WAY)
         self._giving_way = None
 
-    def _leave_lead(self, worker: Worker, hop: socket.socket) -> bool:
+    def _leave_lead(self, worker: Worker, hop: socket.SocketType) -> bool:
         """The leader has a connection and goes to serve it: see to it that somebody will take its place.
 
         False when the crew was told to stop meanwhile: the connection, which nobody has claimed, goes back to the front.

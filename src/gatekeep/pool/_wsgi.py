@@ -11,6 +11,7 @@ from gatekeep import __version__
 from gatekeep._events import Logger
 from gatekeep.pool._input import BodyCut
 from gatekeep.pool._loader import Application
+from gatekeep.pool._log import one_line
 from gatekeep.pool._respond import ContractBroken, FileWrapper, HopLost, Responder
 
 Clock = Callable[[], float]
@@ -99,4 +100,4 @@ def _report(error: BaseException, responder: Responder, clock: Clock, log: Logge
 
 
 def _summary(error: BaseException) -> str:
-    return traceback.format_exception_only(error)[-1].strip()
+    return one_line(traceback.format_exception_only(error)[-1])

@@ -25,6 +25,9 @@ from enum import Enum, auto
 class State(Enum):
     """What is known of one hop."""
 
+    # Members are single objects; Enum's own hash is Python code, and every request asks for it several times.
+    __hash__ = object.__hash__
+
     STANDING = auto()
     GIVING_UP = auto()
     STARTED = auto()
@@ -34,6 +37,8 @@ class State(Enum):
 
 class Event(Enum):
     """What can happen to it."""
+
+    __hash__ = object.__hash__
 
     GO = auto()
     REJECT = auto()

@@ -155,6 +155,8 @@ class HeadScanner:
         Raises:
             Refused: it is not acceptable, and the scanner is of no further use.
         """
+        if begin == len(data):
+            return None  # a kept connection is asked before its next request has come
         if not self._glanced:
             self._glanced = True
             blank = data.find(b"\r\n\r\n", begin, begin + self._at_a_glance)

@@ -17,7 +17,7 @@ from enum import IntEnum
 
 import msgspec
 
-from gatekeep._frames import Decoder, frame
+from gatekeep._frames import HEADER, Decoder, frame
 
 SMALL_BODY = 16384
 """A request body of at most this many bytes, complete with the read of the head, travels inside the envelope."""
@@ -113,7 +113,8 @@ _KINDS: dict[type[msgspec.Struct], Kind] = {
 
 def encode(message: msgspec.Struct) -> bytes:
     """One structured message as a frame."""
-    return frame(_KINDS[type(message)], _encode(message))
+    payload = _encode(message)
+    return HEADER.pack(_KINDS[type(message)], len(payload)) + payload
 
 
 def worker_decoder() -> Decoder:

@@ -1,0 +1,94 @@
+"""What gateway and daemon say to each other arrives as it was said."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given, strategies as st
+
+from gatekeep._frames import Decoder
+from gatekeep.lifecycle import _control
+from gatekeep.lifecycle._control import DaemonSettings, Failed, Kind, LogRecord, Ready
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+COUNT = st.integers(0, 2**31)
+VALUES = TEXT | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.booleans() | st.none()
+
+SETTINGS = st.builds(
+    DaemonSettings,
+    group=TEXT,
+    row=COUNT,
+    rows=COUNT,
+    processes=COUNT,
+    threads=COUNT,
+    module=TEXT,
+    path=TEXT,
+    attribute=TEXT,
+    factory=st.booleans(),
+    folders=st.lists(TEXT, max_size=3),
+    module_path=st.lists(TEXT, max_size=3),
+    shutdown_timeout=st.floats(0),
+    debug=st.booleans(),
+)
+
+
+def one_frame(data: bytes) -> tuple[int, bytes]:
+    decoder = Decoder()
+    decoder.feed(data)
+    (item,) = decoder.frames()
+    assert decoder.is_between_frames()
+    return item
+
+
+@given(SETTINGS)
+def test_settings_arrive_as_they_were_sent(settings: DaemonSettings) -> None:
+    kind, payload = one_frame(_control.encode(settings))
+    assert (kind, _control.decode_settings(payload)) == (Kind.SETTINGS, settings)
+
+
+@given(st.builds(Ready, load_time=st.floats(0)))
+def test_ready_arrives_as_it_was_sent(ready: Ready) -> None:
+    kind, payload = one_frame(_control.encode(ready))
+    assert (kind, _control.decode_ready(payload)) == (Kind.READY, ready)
+
+
+@given(st.builds(Failed, reason=TEXT, traceback=TEXT))
+def test_a_failure_arrives_as_it_was_sent(failed: Failed) -> None:
+    kind, payload = one_frame(_control.encode(failed))
+    assert (kind, _control.decode_failed(payload)) == (Kind.FAILED, failed)
+
+
+@given(
+    st.builds(
+        LogRecord, level=TEXT, event=TEXT, fields=st.dictionaries(TEXT, VALUES, max_size=4), dropped=COUNT
+    )
+)
+def test_a_log_record_is_one_packet_without_a_frame(record: LogRecord) -> None:
+    assert _control.decode_log(_control.encode_log(record)) == record
+
+
+def test_stop_is_a_frame_without_a_payload() -> None:
+    assert one_frame(_control.STOP) == (Kind.STOP, b"")
+
+
+def test_the_kinds_of_both_directions_are_apart() -> None:
+    assert all((kind < 16) == (kind in (Kind.SETTINGS, Kind.STOP)) for kind in Kind)
+
+
+def test_what_has_no_kind_is_not_sent() -> None:
+    with pytest.raises(KeyError):
+        _control.encode(LogRecord("info", "x", {}, 0))
+
+
+@pytest.mark.parametrize(
+    "decode", [_control.decode_settings, _control.decode_ready, _control.decode_failed, _control.decode_log]
+)
+@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x90", msgspec.msgpack.encode({"a": 1})])
+def test_garbage_is_refused_with_an_error_of_msgspec(decode, payload: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        decode(payload)
+
+
+def test_fields_of_a_record_are_plain_data() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        _control.decode_log(msgspec.msgpack.encode(["info", "x", {"a": [1]}, 0]))

@@ -1,0 +1,1 @@
+"""What happens inside a daemon process, piece by piece, without starting one."""
