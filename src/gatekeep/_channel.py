@@ -26,7 +26,7 @@ class Channel:
     much of it went out.
     """
 
-    __slots__ = ("_credit", "_maybe_more", "_net", "_waiter", "socket")
+    __slots__ = ("_credit", "_interrupted", "_maybe_more", "_net", "_waiter", "socket")
 
     def __init__(self, net: Net, socket: Socket) -> None:
         self.socket = socket
@@ -34,6 +34,7 @@ class Channel:
         self._waiter = net.waiter(socket)
         self._credit = CHECKPOINT_BYTES
         self._maybe_more = False
+        self._interrupted = False
 
     async def receive(self, size: int = READ_SIZE) -> bytes:
         """What is there, or what comes next; empty at the end of the stream."""
@@ -41,7 +42,7 @@ class Channel:
             data = self.socket.recv(size)
         except BlockingIOError:
             self._maybe_more = False
-            return await self.receive_next(size)
+            return b"" if self._take_interrupt() else await self.receive_next(size)
         self._maybe_more = len(data) == size
         self._credit -= len(data) + OPERATION_COST
         if self._credit < 0:
@@ -50,7 +51,7 @@ class Channel:
 
     async def receive_next(self, size: int = READ_SIZE) -> bytes:
         """Like `receive`, where it is likely that nothing has come yet: waits first."""
-        if self._maybe_more:
+        if self._maybe_more or self._interrupted:
             return await self.receive(size)
         while True:
             self._credit = CHECKPOINT_BYTES
@@ -58,9 +59,20 @@ class Channel:
             try:
                 data = self.socket.recv(size)
             except BlockingIOError:
-                continue
-            self._maybe_more = len(data) == size
-            return data
+                if self._take_interrupt():
+                    return b""
+            else:
+                self._maybe_more = len(data) == size
+                return data
+
+    def _take_interrupt(self) -> bool:
+        taken, self._interrupted = self._interrupted, False
+        return taken
+
+    def interrupt(self) -> None:
+        """Let the pending receive, or the next one, return empty instead of waiting. What is there already still comes first."""
+        self._interrupted = True
+        self._waiter.interrupt()
 
     async def send(self, data: bytes | memoryview) -> None:
         """All of it."""
@@ -94,6 +106,10 @@ class Channel:
     async def _yield(self) -> None:
         self._credit = CHECKPOINT_BYTES
         await checkpoint()
+
+    def is_unread(self) -> bool:
+        """Whether the peer (of a UNIX socket) has not read all that was sent."""
+        return self._net.unread(self.socket) > 0
 
     def has_data(self) -> bool:
         """Whether bytes are there that nobody has read, looked at without waiting. An end is none."""

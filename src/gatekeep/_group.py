@@ -66,17 +66,19 @@ class Group:
         self._ready[pid] = None
 
     def process_ended(self, pid: int) -> None:
-        """It is gone: its requests end, and what no one has claimed is offered to the others, in order.
+        """It is gone: its requests end, and what it may have had in hand unclaimed is offered to the others, in order.
 
-        Nobody knows which process accepted a hop that has no claim (the listener's creator is all that SO_PEERCRED tells), so
-        all of the group's unclaimed hops are taken back; a request keeps its first stamp.
+        Nobody knows which process has read a hop that has no claim (the listener's creator is all that SO_PEERCRED tells), so
+        all of the group's unclaimed hops may be taken back; a request keeps its first stamp. A process that never was ready has
+        accepted none.
         """
+        was_ready = pid in self._ready
         self._ready.pop(pid, None)
         self._gone.add(pid)
         for hop in tuple(self._hops):
             if hop.pid == pid:
                 hop.process_ended()
-            elif not hop.pid:
+            elif not hop.pid and was_ready:
                 hop.take_back()
 
     def ready(self) -> tuple[int, ...]:

@@ -52,6 +52,9 @@ class Waiter(Protocol):
     async def wait_writable(self) -> None:
         """Return when a `send` may succeed; it may also be too early."""
 
+    def interrupt(self) -> None:
+        """Make a `wait_readable` that is going on return, though there may be nothing to read."""
+
     def close(self) -> None:
         """Forget the socket. Must be called before the socket is closed, when nobody waits."""
 
@@ -102,6 +105,9 @@ class Net(Protocol):
 
     def waiter(self, socket: Socket | Listener) -> Waiter:
         """The waiter for a socket; its one registration with the event loop lives in it."""
+
+    def unread(self, socket: Socket) -> int:
+        """How much of what was sent over a UNIX socket its peer has not read yet; 0 means that it has read all, or is gone."""
 
     def abort(self, socket: Socket) -> None:
         """Close with a reset instead of an orderly end."""

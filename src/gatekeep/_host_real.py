@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -116,6 +117,10 @@ class HubWaiter:
         finally:
             self._reader = None
 
+    def interrupt(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
     async def wait_writable(self) -> None:
         self._writer = future = self._hub.new_future()
         self._hub.want_writable(self._fd, True)
@@ -160,6 +165,10 @@ class LoopWaiter:
         finally:
             self._reader = None
 
+    def interrupt(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
     def _on_readable(self) -> None:
         future = self._reader
         if future is None:
@@ -190,20 +199,31 @@ class LoopWaiter:
 class TrioWaiter:
     """trio waits for descriptors itself."""
 
-    __slots__ = ("_notify_closing", "_socket", "wait_readable_of", "wait_writable_of")
+    __slots__ = ("_closed", "_lowlevel", "_reading", "_socket")
 
     def __init__(self, sock: socket.socket) -> None:
-        from trio import lowlevel
+        from trio import ClosedResourceError, lowlevel
 
         self._socket = sock
-        self.wait_readable_of = lowlevel.wait_readable
-        self.wait_writable_of = lowlevel.wait_writable
+        self._lowlevel = lowlevel
+        self._closed = ClosedResourceError
+        self._reading = False
 
     async def wait_readable(self) -> None:
-        await self.wait_readable_of(self._socket)
+        self._reading = True
+        try:
+            await self._lowlevel.wait_readable(self._socket)
+        except self._closed:
+            pass  # we were interrupted
+        finally:
+            self._reading = False
+
+    def interrupt(self) -> None:
+        if self._reading:
+            self._lowlevel.notify_closing(self._socket)
 
     async def wait_writable(self) -> None:
-        await self.wait_writable_of(self._socket)
+        await self._lowlevel.wait_writable(self._socket)
 
     def close(self) -> None:
         pass
@@ -280,6 +300,13 @@ class RealNet:
             sock.close()
             raise OSError(error, os.strerror(error))
         return sock
+
+    def unread(self, sock: Socket) -> int:
+        assert isinstance(sock, socket.socket)
+        try:
+            return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
+        except OSError:
+            return 0  # not every system tells it for these sockets
 
     def waiter(self, sock: Socket | Listener) -> Waiter:
         return self._make_waiter(sock)

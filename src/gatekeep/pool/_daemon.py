@@ -217,9 +217,10 @@ class Daemon:
     def serve(self, control: Control) -> None:
         """Serve until told to stop, then until nothing runs any more."""
         self._row.set_pid(self._pid)
+        # First of all: only of a process that was ready is it believed that it had connections in hand.
+        control.send(Ready(control.load_time))
         self._crew.start()
         self._row.set_state(RowState.SERVING)
-        control.send(Ready(control.load_time))
         control.wait_stop()
         self._row.set_state(RowState.STOPPING)
         self._crew.stop()

@@ -48,12 +48,13 @@ class Hop:
         return self.state
 
     def take_back(self) -> None:
-        """Give the hop up so that the request can be offered again, unless the worker has spoken.
+        """Give the hop up so that the request can be offered again, if a worker has it and has not spoken.
 
-        Its word may be a claim that we have not come to read: then a process that is well has just begun with the request, and to shut
-        our side would cost it the response. Looking first is an optimisation; what is queued after the shut decides.
+        One that nobody has read stands in the backlog and will be accepted there, so it is left alone. So is one that has an answer
+        which we have not come to read: it may be a claim, and to shut our side would cost a process that is well its response. Looking
+        first is an optimisation; what is queued after the shut decides.
         """
-        if self.state is State.STANDING and not self._channel.has_data():
+        if self.state is State.STANDING and not self._channel.has_data() and not self._channel.is_unread():
             self._give_up()
 
     def _give_up(self) -> None:

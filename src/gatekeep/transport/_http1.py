@@ -61,19 +61,26 @@ class Http1Connection:
         except OSError:
             pass  # it is gone between two requests: nobody misses anything
         finally:
+            self._close()
+
+    def _close(self) -> None:
+        codec = self.codec
+        if codec.response_started and not codec.response_complete and codec.delimited_by_close:
+            self.channel.abort()  # an orderly end would say that this is all
+        else:
             self.channel.close()
 
     def stop(self) -> None:
-        """End after the request that is being served, if any; what has been received already is one."""
+        """End after the request that is being served, if any; one whose first byte has arrived is one."""
         self.stopping = True
         if not self._busy:
-            self.channel.stop_reading()
+            self.channel.interrupt()
 
     async def _serve_one(self) -> bool:
         """Serve the next request. False when the connection has come to its end."""
         self._busy = not self.codec.idle
         if self.stopping and not self._busy:
-            self.channel.stop_reading()
+            self.channel.interrupt()
         self._began = self.site.now() if self._busy else 0.0
         record = None
         try:
