@@ -379,18 +379,27 @@ class RunFolder:
     """`gatekeep-PID-XXXX`, 0700, in `$XDG_RUNTIME_DIR` or the temporary folder.
 
     Its owner holds a lock on it, so a folder that is not locked is left over from a gateway that was killed.
+
+    Attributes:
+        fd: the folder, open and locked.
     """
 
     def __init__(self) -> None:
-        parent = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-        _clean_stale(parent)
-        self.path = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent)
-        self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._path = _make_folder()
+        self.fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def close(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+        shutil.rmtree(self._path, ignore_errors=True)
+        os.close(self.fd)
+
+
+def _make_folder() -> str:
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    # A session's variable may outlive its folder (su, cron).
+    parent = runtime if os.access(runtime, os.W_OK | os.X_OK) else tempfile.gettempdir()
+    _clean_stale(parent)
+    return tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent)
 
 
 def _clean_stale(parent: str) -> None:
@@ -418,13 +427,13 @@ def _remove_unless_locked(path: Path) -> None:
 class RealGroupHome:
     """The listener and the scoreboard of one group."""
 
-    def __init__(self, folder: str, name: str, backlog: int, board_size: int) -> None:
-        path = os.path.join(folder, f"{name}.sock")
+    def __init__(self, folder: RunFolder, name: str, backlog: int, board_size: int) -> None:
+        file = f"{name}.sock"
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self.listener.bind(path)
+        # Through open descriptors: a socket's path has 108 bytes at most, and someone may tidy the temporary folder.
+        self.listener.bind(f"/proc/self/fd/{folder.fd}/{file}")
         self.listener.listen(backlog)
-        # Reaching it through an open descriptor outlives whoever tidies the temporary folder, and the 108 bytes of a path.
-        self._path_fd = os.open(path, os.O_PATH)
+        self._path_fd = os.open(file, os.O_PATH, dir_fd=folder.fd)
         self.address = f"/proc/self/fd/{self._path_fd}"
         self.board_fd = os.memfd_create("gatekeep-scoreboard")
         os.ftruncate(self.board_fd, board_size)
@@ -507,7 +516,7 @@ class RealProcesses:
     def open_group(self, name: str, backlog: int, board_size: int) -> GroupHome:
         if self._folder is None:
             self._folder = RunFolder()
-        return RealGroupHome(self._folder.path, name, backlog, board_size)
+        return RealGroupHome(self._folder, name, backlog, board_size)
 
     async def spawn(self, home: GroupHome) -> Process:
         assert isinstance(home, RealGroupHome)

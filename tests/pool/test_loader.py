@@ -168,7 +168,6 @@ def test_a_failed_import_inside_the_application_is_the_applications_fault(write:
     assert "No module named 'site_h.inner'" in failure("site_h").traceback
 
 
-@pytest.mark.xfail(reason="F5: the summary keeps the line ends of the exception's own text", strict=True)
 def test_an_exception_of_many_lines_is_one_line_for_people(write: Write) -> None:
     write("site_j.py", "raise ValueError('first\\nsecond')\n")
     error = failure("site_j")

@@ -119,7 +119,7 @@ class Responder:
             raise ContractBroken("start_response was called a second time without exc_info")
         self._status = _checked_status(status)
         self._left = _checked_fields(headers)
-        self.fields = headers
+        self.fields = list(headers)  # checked now: what the application adds to its own later is not
         self._bodiless = self._head_only or self._status[0] in _BODILESS
         self.called = True
         return self.write

@@ -87,7 +87,7 @@ def _send_blocks(result: Any, responder: Responder) -> None:
 
 def _report(error: BaseException, responder: Responder, clock: Clock, log: Logger) -> None:
     broken = isinstance(error, ContractBroken)
-    summary = str(error) if broken or isinstance(error, BodyCut) else _summary(error)
+    summary = one_line(str(error)) if broken or isinstance(error, BodyCut) else _summary(error)
     if isinstance(error, BodyCut):
         log.info("run.input_lost", reason=summary)
     else:
