@@ -8,7 +8,7 @@ from struct import unpack
 import pytest
 from hypothesis import given, strategies as st
 
-from gatekeep.lifecycle._slots import Board, Row, Running, RowState, board_size
+from gatekeep.lifecycle._slots import Board, Row, RowState, Running, board_size
 
 
 def board(rows: int = 3, threads: int = 2, memory: bytearray | None = None) -> Board:

@@ -91,7 +91,9 @@ def test_any_pieces_cut_anywhere_and_read_in_any_sizes_are_the_body(
         sender.join()
 
 
-@pytest.mark.parametrize("sent", [b"", body(b"ab"), body(b"ab")[:-1], body(b"ab")[:2], body() + BODY_END[:-1]])
+@pytest.mark.parametrize(
+    "sent", [b"", body(b"ab"), body(b"ab")[:-1], body(b"ab")[:2], body() + BODY_END[:-1]]
+)
 def test_an_early_end_is_never_taken_for_the_end_of_the_body(hop, sent: bytes) -> None:
     reader = reading(hop, sent, end=True)
     with pytest.raises(BodyCut, match="ended early"):

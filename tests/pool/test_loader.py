@@ -47,7 +47,9 @@ def failure(text: str) -> LoadError:
     return raised.value
 
 
-MODULE = APPLICATION.format(name="app") + APPLICATION.format(name="other") + "class Space:\n    inner = other\n"
+MODULE = (
+    APPLICATION.format(name="app") + APPLICATION.format(name="other") + "class Space:\n    inner = other\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,10 @@ def test_application_comes_before_app(write: Write) -> None:
 
 def test_a_factory_is_called_once_for_the_application(write: Write) -> None:
     write(
-        "site_c.py", "calls = []\n" + APPLICATION.format(name="app") + "def make():\n    calls.append(1)\n    return app\n"
+        "site_c.py",
+        "calls = []\n"
+        + APPLICATION.format(name="app")
+        + "def make():\n    calls.append(1)\n    return app\n",
     )
     assert answer(load(parse_app("site_c:make()"))) == b"app"
     assert answer(load(parse_app("site_c:make", factory=True))) == b"app"
@@ -91,7 +96,9 @@ def test_without_the_call_a_factory_is_taken_for_the_application(write: Write) -
 
 
 def test_a_path_is_a_module_that_the_application_can_find_itself_in(write: Write) -> None:
-    write("deploy.wsgi", "import sys\nhere = sys.modules[__name__]\n" + APPLICATION.format(name="application"))
+    write(
+        "deploy.wsgi", "import sys\nhere = sys.modules[__name__]\n" + APPLICATION.format(name="application")
+    )
     application = load(parse_app("./deploy.wsgi"))
     module = sys.modules[application.__module__]
     assert module.here is module

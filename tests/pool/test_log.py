@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextvars
-import gc
 import logging
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,15 @@ import pytest
 from hypothesis import given, strategies as st
 
 from gatekeep.lifecycle._control import LogRecord, decode_log
-from gatekeep.pool._log import LONGEST, LogSocket, OutputStream, capture_output, current_request, one_line, sendable
+from gatekeep.pool._log import (
+    LONGEST,
+    LogSocket,
+    OutputStream,
+    capture_output,
+    current_request,
+    one_line,
+    sendable,
+)
 
 PACKET = 1 << 18
 
@@ -119,7 +127,7 @@ def test_two_threads_work_for_two_requests(gateway: Gateway) -> None:
 
 @given(st.text(st.characters(categories=None), max_size=20))
 def test_every_text_can_be_sent(text: str) -> None:
-    assert sendable(text).encode()
+    assert isinstance(sendable(text).encode(), bytes)
     if text.isprintable():
         assert sendable(text) == text
 
@@ -206,33 +214,36 @@ def test_a_gateway_that_is_gone_is_no_error(gateway: Gateway) -> None:
     print("to nobody", file=OutputStream(gateway.log, "stdout", 1))
 
 
-def test_a_record_that_is_said_while_another_is_being_sent_does_not_wait_for_it_for_ever(
-    gateway: Gateway,
-) -> None:
-    """The garbage collector, and a signal, run other people's code at any place, and it may print."""
+INTERRUPTED = """
+import signal, socket
+from gatekeep.pool._log import LogSocket
 
-    class Garbage:
-        def __init__(self) -> None:
-            self.itself = self
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+log = LogSocket(theirs, debug=False)
+calls = 0
 
-        def __del__(self) -> None:
-            gateway.log.info("from the garbage")
+def interrupt(*_):
+    global calls
+    calls += 1
+    log.info("from the handler")
 
-    def work() -> None:
-        before = gc.get_threshold()
-        try:
-            for threshold in range(1, 60):
-                gc.set_threshold(threshold)
-                Garbage()
-                gateway.log.info("said")
-                gateway.records()
-        finally:
-            gc.set_threshold(*before)
+signal.signal(signal.SIGVTALRM, interrupt)
+signal.setitimer(signal.ITIMER_VIRTUAL, 0.001, 0.001)
+ours.setblocking(False)
+while calls < 60:
+    log.info("said")
+    try:
+        while ours.recv(1 << 18):
+            pass
+    except BlockingIOError:
+        pass
+"""
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(10)
-    assert not thread.is_alive()
+
+@pytest.mark.xfail(reason="F7: the lock is not reentrant", strict=True)
+def test_a_record_said_by_a_signal_or_a_finalizer_does_not_wait_for_the_one_that_it_interrupted() -> None:
+    """Handlers, and from Python 3.12 on the garbage collector, run other people's code at any place, and it may print."""
+    subprocess.run([sys.executable, "-c", INTERRUPTED], check=True, timeout=10)
 
 
 # --- what is printed

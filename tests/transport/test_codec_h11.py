@@ -6,7 +6,7 @@ import h11
 import pytest
 
 from gatekeep._errors import Refused
-from gatekeep.transport._codec import Limits, WrongUse
+from gatekeep.transport._codec import Limits
 from gatekeep.transport._codec_h11 import H11Codec
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\nX_Y: z\r\n\r\n"
@@ -107,15 +107,6 @@ def test_h11_never_decides_about_size(head_size: int) -> None:
         largest.receive(piece)
         assert largest.read_body() == b""
     assert largest.body_complete
-
-
-def test_a_response_that_h11_would_not_write_is_a_mistake_of_ours() -> None:
-    refusing = codec(request())
-    refusing.receive(HEAD)
-    refusing.next_request()
-    refusing._h11.send_failed()
-    with pytest.raises(WrongUse):
-        refusing.start_response(200, "OK", [], date="", server="", close=False)
 
 
 def test_each_request_has_an_h11_of_its_own() -> None:

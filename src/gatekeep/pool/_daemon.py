@@ -65,6 +65,8 @@ def end(status: int) -> NoReturn:
         traceback.print_exc()
     for stream in (sys.stdout, sys.stderr):
         try:
+            if isinstance(stream, OutputStream):
+                stream.lines.finish_line()
             stream.flush()
         except (OSError, ValueError):
             pass

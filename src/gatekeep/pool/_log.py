@@ -53,7 +53,8 @@ class LogSocket:
         self._socket = sock
         self._debug = debug
         self._dropped = 0
-        self._mutex = threading.Lock()
+        # A finalizer, or a signal's handler, may print while its thread is in here.
+        self._mutex = threading.RLock()
         self._writable = select.poll()
         self._writable.register(sock, select.POLLOUT)
 
@@ -132,7 +133,7 @@ class _Lines(io.RawIOBase):
 
     def finish_line(self) -> None:
         """Say what this thread wrote without ending the line: its request is over."""
-        if self._unfinished.get(threading.get_ident()):
+        if self._unfinished and threading.get_ident() in self._unfinished:
             self.write(b"\n")
 
 

@@ -24,15 +24,19 @@ def read_envelope(hop: socket.SocketType) -> _wire.Envelope:
         NotARequest: there is none.
         OSError: the connection broke.
     """
-    data = b""
+    data = _receive(hop)
     while len(data) < (size := _envelope_size(data)):
-        more = hop.recv(max(READ_SIZE, size - len(data)))
-        if not more:
-            raise NotARequest("the connection ended before the envelope did")
-        data += more
+        data += _receive(hop)
     if len(data) > size:
         raise NotARequest("something follows the envelope before the claim")
     return _wire.decode_envelope(memoryview(data)[HEADER.size :])
+
+
+def _receive(hop: socket.SocketType) -> bytes:
+    data = hop.recv(READ_SIZE)
+    if not data:
+        raise NotARequest("the connection ended before the envelope did")
+    return data
 
 
 def _envelope_size(data: bytes) -> int:

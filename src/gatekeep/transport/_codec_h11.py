@@ -5,8 +5,8 @@ scan, policy and body decoder run first, and h11 sees only what they let through
 and then the body as it was sent. What h11 makes of it must be what they made of it. Where it is not, one of two parsers is
 wrong, a proxy before us may side with either, and the request is refused.
 
-Responses are framed and checked as in the strict codec, and then written by h11. A new `h11.Connection` serves each request,
-because h11 keeps no HTTP/1.0 connection open.
+Responses are written as in the strict codec: h11 would keep no HTTP/1.0 connection open and gives HEAD the Transfer-Encoding of
+GET, so two of their heads would be ours anyway. A new `h11.Connection` reads each request, because this one has no answer.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import cast
 
 import h11
 
 from gatekeep._errors import Refused
-from gatekeep.transport._codec import Head, Limits, Response, WrongUse
+from gatekeep.transport._codec import Head, Limits
 from gatekeep.transport._codec_strict import StrictCodec
 from gatekeep.transport._http_body import SIZE_LINE, TRAILER_BYTES
 from gatekeep.transport._http_policy import is_dropped
@@ -88,50 +87,6 @@ class H11Codec(StrictCodec):
             self._condemn(refusal)
             raise refusal()
 
-    # --- the response
-
-    def start_response(
-        self,
-        status: int,
-        reason: str,
-        fields: Sequence[tuple[str, str]],
-        *,
-        date: str,
-        server: str,
-        close: bool,
-    ) -> bytes:
-        """See `Codec`."""
-        ours = super().start_response(status, reason, fields, date=date, server=server, close=close)
-        assert self._head is not None
-        assert self._response is not None
-        theirs = self._write(_response_event(self._response))
-        return theirs if _can_write(self._head, self._response) else ours
-
-    def encode(self, data: bytes | memoryview) -> list[bytes | memoryview]:
-        """See `Codec`."""
-        if not super().encode(data):
-            return []
-        return self._parts(h11.Data(data=cast("bytes", data)))
-
-    def finish(self) -> bytes:
-        """See `Codec`."""
-        return self._write(h11.EndOfMessage()) if super().finish() else b""
-
-    def informational(self, status: int) -> bytes:
-        """See `Codec`."""
-        super().informational(status)
-        reason = HTTPStatus(status).phrase.encode()
-        return self._write(h11.InformationalResponse(status_code=status, headers=[], reason=reason))
-
-    def _write(self, event: h11.Event) -> bytes:
-        return b"".join(self._parts(event))
-
-    def _parts(self, event: h11.Event) -> list[bytes | memoryview]:
-        try:
-            return cast("list[bytes | memoryview]", self._h11.send_with_data_passthrough(event))
-        except h11.LocalProtocolError as error:
-            raise WrongUse(f"h11 will not write this response: {error}") from error
-
 
 def _ends(events: Sequence[h11.Event]) -> bool:
     return any(isinstance(event, h11.EndOfMessage) for event in events)
@@ -156,19 +111,3 @@ def _tell_ours(head: Head) -> _Story:
 def _value(name: str, value: str) -> str:
     # The one value that h11 changes.
     return value.lower() if name.lower() == "transfer-encoding" else value
-
-
-def _response_event(response: Response) -> h11.Response:
-    fields = [(name.encode(), value.encode("latin-1")) for name, value in response.fields]
-    reason = response.reason.encode("latin-1")
-    return h11.Response(status_code=response.status, headers=fields, reason=reason)
-
-
-def _can_write(head: Head, response: Response) -> bool:
-    """Whether h11 writes the head that was decided on.
-
-    It closes every HTTP/1.0 connection, and it gives HEAD the Transfer-Encoding that GET would have.
-    """
-    if head.version == "HTTP/1.0" and response.persistent:
-        return False
-    return head.method != "HEAD"

@@ -11,8 +11,8 @@ from gatekeep._host import Net
 from gatekeep.transport._backoff import connect_pauses
 
 
-async def connect(net: Net, group: Group, timeout: float) -> Channel:
-    """Connect, trying again while the backlog is full.
+async def connect_patiently(net: Net, group: Group, timeout: float) -> Channel:
+    """Connect once the backlog, which was found full, has room again.
 
     `Net.connect` is our own: anyio's `connect_unix` hides a full backlog (trio returns a stream that breaks later, asyncio and
     uvloop hang until the deadline).
@@ -21,18 +21,20 @@ async def connect(net: Net, group: Group, timeout: float) -> Channel:
         ConnectExpired: the backlog stayed full for `timeout` seconds.
         ConnectFailed: the listener cannot be reached at all; trying again would not help.
     """
-    channel = _try_connect(net, group)
-    if channel is not None:
-        return channel
     for pause in connect_pauses(timeout):
         await anyio.sleep(pause)
-        channel = _try_connect(net, group)
+        channel = connect_nowait(net, group)
         if channel is not None:
             return channel
     raise ConnectExpired(f"the listen-backlog of group {group.name} stayed full for {timeout:g} s")
 
 
-def _try_connect(net: Net, group: Group) -> Channel | None:
+def connect_nowait(net: Net, group: Group) -> Channel | None:
+    """Connect at once; None when the backlog is full.
+
+    Raises:
+        ConnectFailed: as above.
+    """
     try:
         return Channel(net, net.connect(group.address))
     except (BlockingIOError, ConnectionRefusedError):

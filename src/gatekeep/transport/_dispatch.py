@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gatekeep._channel import Channel
 from gatekeep._errors import NeverClaimed, QueueExpired
 from gatekeep._events import DEBUG, Logger, Record, request_name, says
 from gatekeep._group import Group
@@ -13,7 +14,7 @@ from gatekeep._stages import Stage
 from gatekeep._statistics import Counters
 from gatekeep.transport import _wire
 from gatekeep.transport._claim import Attempts, State
-from gatekeep.transport._connect import connect
+from gatekeep.transport._connect import connect_nowait, connect_patiently
 from gatekeep.transport._hop import Hop
 
 
@@ -61,7 +62,7 @@ class HopDispatch:
         while True:
             record.stage = Stage.CONNECT
             record.attempts = envelope.attempt = attempts.begin()
-            hop = Hop(await connect(self._net, self.group, self._settings.connect_timeout))
+            hop = Hop(connect_nowait(self._net, self.group) or await self._connect_patiently())
             if await self._offer(hop, envelope, record) is State.STARTED:
                 return hop
             if hop.state is State.EXPIRED:
@@ -77,6 +78,9 @@ class HopDispatch:
                 reason=hop.reason,
                 taken_back=hop.taken_back,
             )
+
+    async def _connect_patiently(self) -> Channel:
+        return await connect_patiently(self._net, self.group, self._settings.connect_timeout)
 
     def _envelope(self, request: Request) -> _wire.Envelope:
         body = request.small_body()

@@ -70,7 +70,7 @@ class Front:
         try:
             await connection.serve()
         except Exception:
-            self._log.error("front.failed", traceback=traceback.format_exc(), client=_client(peer))
+            self._log.error("front.failed", traceback=traceback.format_exc(), client=connection.client)
         finally:
             self._counters.connections -= 1
             del self._connections[connection]
@@ -118,7 +118,7 @@ class Front:
         """A request's head, or what should have been one, was read."""
         self._next_number += 1
         self._counters.in_flight += 1
-        record = Record(self._next_number, _client(connection.peer), connection.began)
+        record = Record(self._next_number, connection.client, connection.began)
         record.received = self.now()
         return record
 
@@ -183,10 +183,6 @@ class _Fault(RequestFailed):
     stage = Stage.ROUTE
     outcome = "lost"
     status = 500
-
-
-def _client(peer: Peer) -> str:
-    return f"{peer.client[0]}:{peer.client[1]}" if peer.client else "unix"
 
 
 def _fields_for(status: int) -> list[tuple[str, str]]:

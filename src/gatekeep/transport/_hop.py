@@ -40,7 +40,9 @@ class Hop:
         Cancelling it leaves the hop STANDING: `settle_nowait` then tells the truth.
         """
         try:
-            await self._channel.send(envelope)
+            rest = self._channel.send_nowait(envelope)
+            if rest:
+                await self._channel.send_rest(rest)
             while self.state not in SETTLED:
                 self._receive_claim(await self._channel.receive_next())
         except OSError as error:

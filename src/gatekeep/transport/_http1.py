@@ -46,6 +46,7 @@ class Http1Connection:
         self.channel = channel
         self.codec = codec
         self.peer = peer
+        self.client = f"{peer.client[0]}:{peer.client[1]}" if peer.client else "unix"
         self.stopping = False
         self._busy = False
         self._began = 0.0

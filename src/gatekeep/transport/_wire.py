@@ -117,11 +117,15 @@ def encode(message: msgspec.Struct) -> bytes:
     return HEADER.pack(_KINDS[type(message)], len(payload)) + payload
 
 
+_FROM_FRONT = frozenset({int(Kind.BODY)})
+_FROM_WORKER = frozenset({int(Kind.DATA)})
+
+
 def worker_decoder() -> Decoder:
     """For what the front sends."""
-    return Decoder(frozenset({Kind.BODY}))
+    return Decoder(_FROM_FRONT)
 
 
 def front_decoder() -> Decoder:
     """For what a worker sends."""
-    return Decoder(frozenset({Kind.DATA}))
+    return Decoder(_FROM_WORKER)
