@@ -44,6 +44,7 @@ class Channel:
             self._maybe_more = False
             return b"" if self._take_interrupt() else await self.receive_next(size)
         self._maybe_more = len(data) == size
+        self._interrupted = False
         self._credit -= len(data) + OPERATION_COST
         if self._credit < 0:
             await self._yield()
@@ -63,6 +64,7 @@ class Channel:
                     return b""
             else:
                 self._maybe_more = len(data) == size
+                self._interrupted = False
                 return data
 
     def _take_interrupt(self) -> bool:

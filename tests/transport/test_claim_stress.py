@@ -28,7 +28,9 @@ class Workers:
         self.listener.bind(path)
         self.listener.listen(1000)
         self.ran: list[int] = []
-        self.threads = [threading.Thread(target=self.work, args=(number,), daemon=True) for number in range(count)]
+        self.threads = [
+            threading.Thread(target=self.work, args=(number,), daemon=True) for number in range(count)
+        ]
 
     def work(self, number: int) -> None:
         while True:
