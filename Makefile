@@ -5,7 +5,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV ?= .venv$(if $(VENV_BY_VERSION),-$(VERSION))
 WORKERS ?= auto
 
-.PHONY: serve test lint check-python clean
+.PHONY: serve test lint simulate check-python clean
 
 serve: $(VENV)/ready
 	cd examples/02_django && $(abspath $(VENV))/bin/python manage.py prepare
@@ -13,6 +13,11 @@ serve: $(VENV)/ready
 
 test: lint
 	$(VENV)/bin/python -m pytest -n $(WORKERS) $(TESTS)
+
+# A long run of the simulated host: make simulate SEEDS=5000
+SEEDS ?= 1000
+simulate: $(VENV)/ready
+	GATEKEEP_SEEDS=$(SEEDS) $(VENV)/bin/python -m pytest -n $(WORKERS) --timeout 0 tests/simulation
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

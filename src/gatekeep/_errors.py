@@ -94,7 +94,7 @@ class BodyLost(ClientGone):
 
 
 class ConnectExpired(RequestFailed):
-    """The group's backlog stayed full for connect-timeout. The specification: "On exhaustion the request is failed with HTTP 503"."""
+    """The group's backlog stayed full for connect-timeout ("On exhaustion the request is failed with HTTP 503")."""
 
     stage = Stage.CONNECT
     outcome = "shed"

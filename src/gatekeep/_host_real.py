@@ -37,8 +37,8 @@ T = TypeVar("T")
 class Hub:
     """Waits for all sockets of an asyncio or uvloop program through one epoll of our own, which the loop watches.
 
-    The loop's own registration of each hop costs up to four `epoll_ctl` a request (uvloop), or as many Python calls (asyncio); here
-    it is one. Edge-triggered: an event that comes while nobody waits is remembered, so nothing is ever registered again, and
+    The loop's own registration of each hop costs up to four `epoll_ctl` a request (uvloop), or as many Python calls (asyncio);
+    here it is one. Edge-triggered: an event that comes while nobody waits is remembered, so nothing is ever registered again, and
     the kernel forgets a socket when it is closed.
     """
 
@@ -142,8 +142,8 @@ if hasattr(select, "epoll"):
 class LoopWaiter:
     """Where there is no epoll: one `add_reader` registration per socket, a future per wait.
 
-    anyio's own `wait_readable` registers anew for every wait: 64 µs against a few. The registration is dropped only when data comes
-    and nobody waits, for then it would wake the loop for ever.
+    anyio's own `wait_readable` registers anew for every wait: 64 µs against a few. The registration is dropped only when data
+    comes and nobody waits, for then it would wake the loop for ever.
     """
 
     __slots__ = ("_fd", "_loop", "_reader", "_registered", "_writer")

@@ -17,7 +17,7 @@ UNUSED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Their default action would kill the gateway, and people send them to servers for other reasons (logrotate, `pkill -HUP`)."""
 
 REPEAT = 0.5
-"""Seconds within which a second signal is the first one's echo: `timeout`, `make` and terminals send one to the whole group too."""
+"""Seconds within which a second signal is the first one's echo: `timeout` and terminals send one to the whole group, too."""
 
 
 async def watch(

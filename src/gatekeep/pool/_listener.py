@@ -9,8 +9,8 @@ The problem: a connection should wake one idle process, never one that cannot se
   can accept, nobody else hears of the connection (12 of 24 requests stalled).
 
 So an idle process waits exclusively while connections keep coming, and looks by itself when it has heard nothing for a
-moment: what a wedged process was woken for is late by that moment and no more. A process without traffic, and one that runs requests
-already, waits in plain `poll()`: it is told of every connection, and costs nothing meanwhile.
+moment: what a wedged process was woken for is late by that moment and no more. A process without traffic, and one that runs
+requests already, waits in plain `poll()`: it is told of every connection, and costs nothing meanwhile.
 """
 
 from __future__ import annotations

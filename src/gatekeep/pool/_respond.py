@@ -52,7 +52,7 @@ class FileWrapper:
             yield block
 
     def plain_file(self) -> tuple[int, int, int] | None:
-        """Descriptor, offset and rest of a plain file; None for anything whose `read` may give other bytes than its descriptor."""
+        """Descriptor, offset and rest of a plain file; None for all whose `read` may give other bytes than their descriptor."""
         file = self.filelike
         if type(file) is io.BufferedReader:
             raw = file.raw

@@ -52,9 +52,9 @@ class Hop:
     def take_back(self) -> None:
         """Give the hop up so that the request can be offered again, if a worker has it and has not spoken.
 
-        One that nobody has read stands in the backlog and will be accepted there, so it is left alone. So is one that has an answer
-        which we have not come to read: it may be a claim, and to shut our side would cost a process that is well its response. Looking
-        is an optimisation, the last thing before the shut; what is queued after it decides.
+        One that nobody has read stands in the backlog and will be accepted there, so it is left alone. So is one that has an
+        answer which we have not come to read: it may be a claim, and to shut our side would cost a process that is well its
+        response. Looking is an optimisation, the last thing before the shut; what is queued after it decides.
         """
         if self.state is State.STANDING and not self._channel.is_unread() and not self._channel.has_data():
             self._give_up()
