@@ -1,0 +1,511 @@
+"""Settings: declared once, refused with their name, value and what is allowed, never silently corrected."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given, strategies as st
+
+import apps
+from gatekeep import GroupSettings, HttpSettings, Settings, SettingsError
+from gatekeep._settings import (
+    AppTarget,
+    Bind,
+    BindKind,
+    Spec,
+    dashed,
+    declared,
+    owner_of,
+    parse_app,
+    parse_bind,
+)
+
+
+def refusal(**options: Any) -> str:
+    """What is said of settings that cannot be."""
+    with pytest.raises(SettingsError) as refused:
+        Settings.for_app("apps:hello", **options)
+    (line,) = str(refused.value).splitlines()
+    return line
+
+
+def setting(settings: Settings, name: str) -> Any:
+    """A setting's value, wherever it is held."""
+    owner = owner_of(name)
+    holder = {Settings: settings, HttpSettings: settings.http, GroupSettings: settings.groups[0]}[owner]
+    return getattr(holder, name)
+
+
+# --- where to listen
+
+TCP, UNIX, FD = BindKind.TCP, BindKind.UNIX, BindKind.FD
+
+
+@pytest.mark.parametrize(
+    ("text", "bind"),
+    [
+        ("127.0.0.1:8080", Bind(TCP, "127.0.0.1", 8080)),
+        ("example.com:80", Bind(TCP, "example.com", 80)),
+        ("localhost", Bind(TCP, "localhost", 8000)),
+        (":8080", Bind(TCP, "0.0.0.0", 8080)),
+        (":0", Bind(TCP, "0.0.0.0", 0)),
+        ("a:65535", Bind(TCP, "a", 65535)),
+        ("a:00080", Bind(TCP, "a", 80)),
+        ("[::1]:8080", Bind(TCP, "::1", 8080)),
+        ("[::]", Bind(TCP, "::", 8000)),
+        ("[::ffff:1.2.3.4]:1", Bind(TCP, "::ffff:1.2.3.4", 1)),
+        ("[fe80::1%eth0]:1", Bind(TCP, "fe80::1%eth0", 1)),
+        ("unix:/run/a.sock", Bind(UNIX, path="/run/a.sock")),
+        ("unix:a.sock", Bind(UNIX, path="a.sock")),
+        ("unix:///run/a.sock", Bind(UNIX, path="/run/a.sock")),
+        ("unix:/a:b c", Bind(UNIX, path="/a:b c")),
+        ("fd://3", Bind(FD, fd=3)),
+        ("fd://0", Bind(FD, fd=0)),
+    ],
+)
+def test_an_address_is_understood(text: str, bind: Bind) -> None:
+    assert parse_bind(text) == bind
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *[
+            "",
+            ":",
+            "a:",
+            "a:b",
+            "a:-1",
+            "a:+1",
+            "a:1_0",
+            "a:65536",
+            "a:99999",
+            "a:000080",
+            "a:8 0",
+            "a:80:80",
+        ],
+        *["::1", "::1:80", "[::1", "::1]:80", "[]:80", "[]", "[::1]80", "[::1]:x", "a:\u0661"],
+        *[
+            "http://a:80",
+            "a/b",
+            "/run/a.sock",
+            "unix:",
+            "unix://",
+            "fd://",
+            "fd://x",
+            "fd://-1",
+            "fd://\u0661",
+        ],
+    ],
+)
+def test_anything_else_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        parse_bind(text)
+    assert str(refused.value) == (
+        f"bind = {text!r}: allowed is host:port (port 0 to 65535), [ipv6]:port, unix:/path or fd://N"
+    )
+
+
+@pytest.mark.xfail(reason="F14: what is no address passes for a zone, or is a host of digits", strict=True)
+@pytest.mark.parametrize("text", ["[example.com]:80", "8080"])
+def test_what_would_listen_elsewhere_than_people_think_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError):
+        parse_bind(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1:8080", "[::1]:0", "unix:/run/a.sock", "fd://3", "0.0.0.0:8000", "[fe80::1%eth0]:1"]
+)
+def test_an_address_is_shown_as_it_is_typed(text: str) -> None:
+    assert str(parse_bind(text)) == text
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_an_address_that_is_shown_as_one_or_is_refused(text: str) -> None:
+    try:
+        bind = parse_bind(text)
+    except SettingsError:
+        return
+    assert parse_bind(str(bind)) == bind
+
+
+@pytest.mark.parametrize(
+    ("given_", "binds"),
+    [
+        ("a:1", ["a:1"]),
+        (["a:1", "unix:/b"], ["a:1", "unix:/b"]),
+        (Bind(TCP, "a", 1), ["a:1"]),
+        ([Bind(TCP, "a", 1), "fd://3"], ["a:1", "fd://3"]),
+        (iter(["a:1"]), ["a:1"]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["bind", "binds"])
+def test_one_address_or_several_may_be_given(given_: Any, binds: list[str], name: str) -> None:
+    if not isinstance(given_, (str, list, Bind)):
+        given_ = iter(binds)
+    assert [str(bind) for bind in Settings.for_app("apps", **{name: given_}).binds] == binds
+
+
+def test_no_address_at_all_is_refused() -> None:
+    assert refusal(binds=[]) == "bind: at least one address is needed"
+
+
+def test_the_default_address_is_reached_from_this_machine_only() -> None:
+    assert [str(bind) for bind in Settings.for_app("apps").binds] == ["127.0.0.1:8000"]
+
+
+# --- what to serve
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("site", AppTarget("site")),
+        ("site:app", AppTarget("site", attribute="app")),
+        ("my.site.wsgi:application", AppTarget("my.site.wsgi", attribute="application")),
+        ("site:factory.inner", AppTarget("site", attribute="factory.inner")),
+        ("site:make()", AppTarget("site", attribute="make", factory=True)),
+        ("_a1.b_2:c_3", AppTarget("_a1.b_2", attribute="c_3")),
+        ("\xe4.\xf6:\xfc", AppTarget("\xe4.\xf6", attribute="\xfc")),
+        ("wsgi.py", AppTarget(path="wsgi.py")),
+        ("site/wsgi.py:app", AppTarget(path="site/wsgi.py", attribute="app")),
+        ("./mysite.wsgi", AppTarget(path="./mysite.wsgi")),
+        ("mysite.wsgi", AppTarget("mysite.wsgi")),
+        ("/srv/my site/a-b.wsgi", AppTarget(path="/srv/my site/a-b.wsgi")),
+        ("/srv/a.py:make()", AppTarget(path="/srv/a.py", attribute="make", factory=True)),
+        (" site:app ", AppTarget("site", attribute="app")),
+    ],
+)
+def test_an_application_is_understood(text: str, target: AppTarget) -> None:
+    assert parse_app(text) == target
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *[
+            "",
+            " ",
+            ":",
+            ":app",
+            "site:",
+            "a b",
+            "a-b",
+            "1a",
+            ".a",
+            "a.",
+            "a..b",
+            "a:1",
+            "a:b-c",
+            "a:b c",
+            "a:.b",
+            "a:b.",
+        ],
+        *["a:b:c", "a:b()()", "a()", "a:b(1)", "a:()", "a\nb"],
+    ],
+)
+def test_any_other_application_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        parse_app(text)
+    assert str(refused.value).startswith(f"app = {text!r}: allowed is module:callable, module, ")
+
+
+@pytest.mark.parametrize(
+    "text", ["site", "site:app", "a.b:c.d", "site:make()", "site/wsgi.py", "./a.wsgi:app", "wsgi.py:make()"]
+)
+def test_an_application_is_shown_as_it_is_typed(text: str) -> None:
+    assert str(parse_app(text)) == text
+
+
+def test_a_factory_may_be_said_beside_it() -> None:
+    assert parse_app("site:make", factory=True) == parse_app("site:make()")
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_an_application_that_is_shown_as_one_or_is_refused(text: str) -> None:
+    try:
+        target = parse_app(text)
+    except SettingsError:
+        return
+    assert parse_app(str(target)) == target
+
+
+def test_a_callable_that_others_can_import_is_found_by_its_name() -> None:
+    (group,) = Settings.for_app(apps.hello).groups
+    assert group.app == AppTarget("apps", attribute="hello")
+
+
+def main_program() -> None: ...
+
+
+main_program.__module__ = "__main__"
+
+
+class Instance:
+    def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("app", "why"),
+    [
+        (lambda environ, start_response: [], "a local function"),
+        (main_program, "the main program"),
+        (Instance(), "must find it by name"),
+    ],
+    ids=["lambda", "main", "instance"],
+)
+def test_a_callable_that_others_cannot_import_is_refused_with_the_cure(app: Any, why: str) -> None:
+    def local() -> None: ...
+
+    for unreachable in (app, local):
+        with pytest.raises(SettingsError) as refused:
+            Settings.for_app(unreachable)
+        assert "\n" not in str(refused.value)
+        assert "give it as 'module:callable'" in str(refused.value)
+    with pytest.raises(SettingsError, match=why):
+        Settings.for_app(app)
+
+
+@pytest.mark.parametrize("app", [None, 7, b"apps:hello", ["apps:hello"]])
+def test_what_is_no_application_at_all_is_refused(app: Any) -> None:
+    with pytest.raises(SettingsError, match="^app = "):
+        Settings.for_app(app)
+
+
+# --- numbers
+
+NUMBERS = {
+    name: attribute.metadata["spec"]
+    for name, (_, attribute) in declared().items()
+    if attribute.type in (int, float)
+}
+
+
+def kind_of(name: str) -> type:
+    return declared()[name][1].type or str
+
+
+def edges(which: str) -> list[tuple[str, Any]]:
+    """Every number's values just allowed, or just not."""
+    found: list[tuple[str, Any]] = []
+    for name, spec in NUMBERS.items():
+        kind = kind_of(name)
+        step = 1 if kind is int else 0.001
+        good = [kind(limit) for limit in (spec.least, spec.most) if limit is not None]
+        bad = [kind(spec.least) - step] + ([kind(spec.most) + step] if spec.most is not None else [])
+        found += [(name, value) for value in (good if which == "good" else bad)]
+    return found
+
+
+def test_every_number_has_a_lower_limit_and_only_durations_and_the_body_have_no_upper() -> None:
+    assert all(spec.least is not None for spec in NUMBERS.values())
+    unlimited = {name for name, spec in NUMBERS.items() if spec.most is None}
+    assert unlimited == {"connect_timeout", "shutdown_timeout", "graceful_timeout", "limit_request_body"}
+
+
+@pytest.mark.parametrize(("name", "value"), edges("good"))
+def test_a_number_at_its_limit_is_allowed(name: str, value: Any) -> None:
+    assert setting(Settings.for_app("apps", **{name: value}), name) == value
+
+
+@pytest.mark.parametrize(("name", "value"), edges("bad"))
+def test_a_number_beyond_its_limit_is_refused_with_name_value_and_what_is_allowed(
+    name: str, value: Any
+) -> None:
+    spec = NUMBERS[name]
+    line = refusal(**{name: value})
+    assert line == f"{dashed(name)} = {value}: allowed is {spec.allowed()}"
+    assert f"{spec.least:g}" in line
+    assert spec.most is None or f"{spec.most:g}" in line
+    assert spec.unit in line
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if kind_of(name) is float])
+def test_a_duration_may_be_a_whole_number_or_for_ever_and_is_never_nan(name: str) -> None:
+    assert setting(Settings.for_app("apps", **{name: 7}), name) == 7
+    assert setting(Settings.for_app("apps", **{name: math.inf}), name) == math.inf
+    assert refusal(**{name: math.nan}).startswith(f"{dashed(name)} = nan: allowed is ")
+    assert refusal(**{name: -math.inf}).startswith(f"{dashed(name)} = -inf: allowed is ")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [True, False, "5", None, b"5", [5], 5j], ids=repr)
+def test_a_number_is_a_number_and_no_bool(name: str, value: Any) -> None:
+    kind = kind_of(name)
+    assert (
+        refusal(**{name: value}) == f"{dashed(name)} = {value!r}: a value of type {kind.__name__} is needed"
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if kind_of(name) is int])
+def test_a_count_is_no_fraction(name: str) -> None:
+    assert refusal(**{name: 5.0}).endswith("= 5.0: a value of type int is needed")
+
+
+# --- words and switches
+
+
+@pytest.mark.parametrize("value", ["auto", "strict", "h11"])
+def test_a_codec_is_one_of_three(value: str) -> None:
+    assert Settings.for_app("apps", http=value).http.http == value
+
+
+@pytest.mark.parametrize("value", ["", "h2", "Strict", "httptools"])
+def test_any_other_codec_is_refused_with_the_three(value: str) -> None:
+    assert refusal(http=value) == f"http = {value!r}: allowed is one of auto, strict, h11"
+
+
+@pytest.mark.parametrize("value", [1, 0, "yes", None])
+def test_a_switch_is_a_bool(value: Any) -> None:
+    assert refusal(allow_trace=value) == f"allow-trace = {value!r}: a value of type bool is needed"
+
+
+@pytest.mark.parametrize("name", ["server_header", "name", "http"])
+def test_a_text_is_a_str(name: str) -> None:
+    assert refusal(**{name: 7}) == f"{name.replace('_', '-')} = 7: a value of type str is needed"
+
+
+def test_folders_may_be_one_or_several() -> None:
+    for folders, held in (("a", ("a",)), (["a", "b"], ("a", "b")), ((), ())):
+        assert Settings.for_app("apps", python_path=folders).groups[0].python_path == held
+
+
+@pytest.mark.xfail(reason="F10: what is no text raises another error, or is kept", strict=True)
+@pytest.mark.parametrize(
+    "options", [{"binds": [5]}, {"binds": 5}, {"python_path": 5}, {"python_path": [5]}], ids=str
+)
+def test_a_list_of_something_else_is_refused(options: dict[str, Any]) -> None:
+    assert refusal(**options)
+
+
+@pytest.mark.xfail(reason="F11: the later one wins", strict=True)
+@pytest.mark.parametrize(
+    "options", [{"bind": "a:1", "binds": "b:2"}, {"workers": 1, "processes": 2}], ids=["bind", "workers"]
+)
+def test_a_setting_that_is_given_under_both_of_its_names_is_refused(options: dict[str, Any]) -> None:
+    assert refusal(**options)
+
+
+@pytest.mark.xfail(reason="F12: what a response cannot carry is found with the first response", strict=True)
+@pytest.mark.parametrize("value", ["a\r\nb", "a\0", "\u20ac"])
+def test_a_server_field_that_no_response_can_carry_is_refused(value: str) -> None:
+    assert "server-header" in refusal(server_header=value)
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("thread", "unknown setting thread; did you mean threads?"),
+        ("conect_timeout", "unknown setting conect-timeout; did you mean connect-timeout?"),
+        ("worker", "unknown setting worker; did you mean workers?"),
+        ("limit_request_bodies", "unknown setting limit-request-bodies; did you mean limit-request-body?"),
+        ("xyzzy", "unknown setting xyzzy"),
+        ("app", "unknown setting app"),
+        ("groups", "unknown setting groups"),
+    ],
+)
+def test_an_unknown_setting_is_refused_and_the_nearest_suggested(name: str, said: str) -> None:
+    if name == "app":
+        with pytest.raises(SettingsError, match="^unknown setting app"):
+            owner_of(name)
+        return
+    assert refusal(**{name: 1}).startswith(said)
+
+
+def test_other_servers_words_are_understood() -> None:
+    settings = Settings.for_app("apps", workers=3, bind="a:1")
+    assert (settings.groups[0].processes, str(settings.binds[0])) == (3, "a:1")
+
+
+def test_each_option_reaches_the_section_that_holds_it() -> None:
+    settings = Settings.for_app("apps", backlog=7, http="h11", limit_request_line=100, threads=9, name="site")
+    assert settings.backlog == 7
+    assert (settings.http.http, settings.http.limit_request_line) == ("h11", 100)
+    assert (settings.groups[0].threads, settings.groups[0].name) == (9, "site")
+
+
+def test_sections_may_be_made_by_hand() -> None:
+    by_hand = Settings(
+        binds="a:1", http=HttpSettings(http="h11"), groups=[GroupSettings(app="apps:hello", processes=3)]
+    )
+    assert by_hand == Settings.for_app("apps:hello", bind="a:1", http="h11", processes=3)
+    with pytest.raises(SettingsError, match="^threads = 0: allowed is 1 to 1024$"):
+        GroupSettings(app="apps", threads=0)
+    with pytest.raises(SettingsError, match="^limit-request-line = 1: allowed is 64 to "):
+        HttpSettings(limit_request_line=1)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_there_is_exactly_one_group(count: int) -> None:
+    with pytest.raises(
+        SettingsError, match=f"^groups: exactly one process group is needed, there are {count}$"
+    ):
+        Settings(groups=[GroupSettings(app="apps")] * count)
+
+
+# --- what is declared
+
+
+def test_every_setting_of_every_section_is_declared() -> None:
+    held = {
+        attribute.name
+        for section in (Settings, GroupSettings, HttpSettings)
+        for attribute in attrs.fields(section)
+    }
+    assert set(declared()) == held - {"app", "groups"}
+    assert all(owner_of(name) is owner for name, (owner, _) in declared().items())
+    assert declared()["http"][0] is HttpSettings, "the codec, not its section"
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"), [(name, attribute.metadata["spec"]) for name, (_, attribute) in declared().items()]
+)
+def test_every_setting_explains_itself(name: str, spec: Spec) -> None:
+    assert spec.help.endswith(".")
+    assert spec.help[0].isupper() or spec.help[0].isdigit()
+    assert all(alias.startswith("-") for alias in spec.aliases)
+    assert spec.unit in ("", "seconds", "bytes")
+
+
+def test_no_two_settings_have_a_flag_in_common() -> None:
+    flags = [f"--{dashed(name)}" for name in declared()]
+    for _, attribute in declared().values():
+        flags += attribute.metadata["spec"].aliases
+    assert len(flags) == len(set(flags))
+
+
+def test_every_default_is_allowed() -> None:
+    settings = Settings.for_app("apps")
+    for name, (_, attribute) in declared().items():
+        assert setting(settings, name) == attribute.default
+
+
+@pytest.mark.parametrize("name", ["backlog", "http", "groups", "binds"])
+def test_settings_are_frozen(name: str) -> None:
+    settings = Settings.for_app("apps")
+    for section in (settings, settings.http, settings.groups[0]):
+        for attribute in attrs.fields(type(section)):
+            with pytest.raises(attrs.exceptions.FrozenInstanceError):
+                setattr(section, attribute.name, 1)
+    assert isinstance(settings.binds, tuple)
+    assert isinstance(settings.groups, tuple)
+
+
+def test_equal_settings_are_equal_and_can_be_a_key() -> None:
+    one, two = Settings.for_app("apps", threads=3), Settings.for_app("apps", threads=3)
+    assert one == two
+    assert {one: "x"}[two] == "x"
+
+
+def test_a_changed_copy_is_judged_too() -> None:
+    settings = Settings.for_app("apps")
+    assert attrs.evolve(settings, backlog=5).backlog == 5
+    with pytest.raises(SettingsError, match="^backlog = 0: "):
+        attrs.evolve(settings, backlog=0)
