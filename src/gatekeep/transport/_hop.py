@@ -10,7 +10,8 @@ from gatekeep.transport._wire import Kind
 
 HOP_READ_SIZE = 262144
 
-_EVENTS = {Kind.GO: Event.GO, Kind.REJECT: Event.REJECT, Kind.EXPIRED: Event.EXPIRED}
+_EVENTS = {int(Kind.GO): Event.GO, int(Kind.REJECT): Event.REJECT, int(Kind.EXPIRED): Event.EXPIRED}
+_REASONS = {Event.GO: "claimed", Event.REJECT: "a worker rejected it", Event.EXPIRED: "it waited too long"}
 
 
 class Hop:
@@ -92,12 +93,13 @@ class Hop:
         if item is None:
             return
         kind, payload = item
-        if kind not in _EVENTS:
+        event = _EVENTS.get(kind)
+        if event is None:
             raise ClaimError(f"a frame of kind {kind} before the claim")
-        if kind == Kind.GO:
+        if event is Event.GO:
             self.go = _wire.decode_go(payload)
             self.pid = self.go.pid
-        self._happened(_EVENTS[Kind(kind)], Kind(kind).name.lower())
+        self._happened(event, _REASONS[event])
 
     def _happened(self, event: Event, reason: str) -> None:
         self.reason = reason
