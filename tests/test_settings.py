@@ -272,7 +272,7 @@ def test_a_callable_that_others_cannot_import_is_refused_with_the_cure(app: Any,
 
 @pytest.mark.parametrize("app", [None, 7, b"apps:hello", ["apps:hello"]])
 def test_what_is_no_application_at_all_is_refused(app: Any) -> None:
-    with pytest.raises(SettingsError, match="^app = "):
+    with pytest.raises(SettingsError, match=r"^app = "):
         Settings.for_app(app)
 
 
@@ -407,15 +407,10 @@ def test_a_server_field_that_no_response_can_carry_is_refused(value: str) -> Non
         ("worker", "unknown setting worker; did you mean workers?"),
         ("limit_request_bodies", "unknown setting limit-request-bodies; did you mean limit-request-body?"),
         ("xyzzy", "unknown setting xyzzy"),
-        ("app", "unknown setting app"),
         ("groups", "unknown setting groups"),
     ],
 )
 def test_an_unknown_setting_is_refused_and_the_nearest_suggested(name: str, said: str) -> None:
-    if name == "app":
-        with pytest.raises(SettingsError, match="^unknown setting app"):
-            owner_of(name)
-        return
     assert refusal(**{name: 1}).startswith(said)
 
 
@@ -436,9 +431,9 @@ def test_sections_may_be_made_by_hand() -> None:
         binds="a:1", http=HttpSettings(http="h11"), groups=[GroupSettings(app="apps:hello", processes=3)]
     )
     assert by_hand == Settings.for_app("apps:hello", bind="a:1", http="h11", processes=3)
-    with pytest.raises(SettingsError, match="^threads = 0: allowed is 1 to 1024$"):
+    with pytest.raises(SettingsError, match=r"^threads = 0: allowed is 1 to 1024$"):
         GroupSettings(app="apps", threads=0)
-    with pytest.raises(SettingsError, match="^limit-request-line = 1: allowed is 64 to "):
+    with pytest.raises(SettingsError, match=r"^limit-request-line = 1: allowed is 64 to "):
         HttpSettings(limit_request_line=1)
 
 
@@ -487,8 +482,7 @@ def test_every_default_is_allowed() -> None:
         assert setting(settings, name) == attribute.default
 
 
-@pytest.mark.parametrize("name", ["backlog", "http", "groups", "binds"])
-def test_settings_are_frozen(name: str) -> None:
+def test_settings_are_frozen() -> None:
     settings = Settings.for_app("apps")
     for section in (settings, settings.http, settings.groups[0]):
         for attribute in attrs.fields(type(section)):
@@ -507,5 +501,5 @@ def test_equal_settings_are_equal_and_can_be_a_key() -> None:
 def test_a_changed_copy_is_judged_too() -> None:
     settings = Settings.for_app("apps")
     assert attrs.evolve(settings, backlog=5).backlog == 5
-    with pytest.raises(SettingsError, match="^backlog = 0: "):
+    with pytest.raises(SettingsError, match=r"^backlog = 0: "):
         attrs.evolve(settings, backlog=0)

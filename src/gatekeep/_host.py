@@ -7,7 +7,7 @@ Sockets are the system's own, non-blocking, with the names and errors of `socket
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -46,10 +46,10 @@ class Waiter(Protocol):
     until `BlockingIOError`, or until a read came short of the size that was asked for.
     """
 
-    async def wait_readable(self) -> None:
+    def wait_readable(self) -> Awaitable[None]:
         """Return when a `recv` or `accept` may succeed; it may also be too early."""
 
-    async def wait_writable(self) -> None:
+    def wait_writable(self) -> Awaitable[None]:
         """Return when a `send` may succeed; it may also be too early."""
 
     def interrupt(self) -> None:
@@ -123,7 +123,7 @@ class Process(Protocol):
     @property
     def log(self) -> Socket: ...
 
-    async def wait(self) -> str:
+    def wait(self) -> Awaitable[str]:
         """Wait for its end and tell it in words: "exit status 1", "killed by SIGKILL". Only one task may wait."""
 
     def terminate(self) -> None:
@@ -161,7 +161,7 @@ class Processes(Protocol):
             OSError: the system refused.
         """
 
-    async def spawn(self, home: GroupHome) -> Process:
+    def spawn(self, home: GroupHome) -> Awaitable[Process]:
         """Start a daemon process with exec.
 
         Raises:
@@ -198,5 +198,5 @@ class Host(Protocol):
     @property
     def chance(self) -> Chance: ...
 
-    async def run_blocking(self, function: Callable[..., T], *args: Any) -> T:
+    def run_blocking(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Call what may block, in a thread of the gateway's own (not of anyio's shared forty), and return its result."""
