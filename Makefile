@@ -1,8 +1,8 @@
 # Two commands do everything on a machine with Python 3.11 or later: `make serve` and `make test`.
 PYTHON ?= python3
-# Each Python has an environment of its own, so `make test PYTHON=python3.12` disturbs no other.
+# Each Python that is named has an environment of its own, so `make test PYTHON=python3.12` disturbs no other.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
-VENV ?= .venv$(if $(VENV_BY_VERSION),-$(VERSION))
+VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
 WORKERS ?= auto
 
 .PHONY: serve test lint simulate check-python clean

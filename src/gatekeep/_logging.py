@@ -88,7 +88,8 @@ class LineWriter:
 def _level_and_time(_: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     now = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-    return {"timestamp": f"{stamp}.{int(now * 1e6) % 1000000:06d}Z", "level": method, **event}
+    name = event.pop("event")
+    return {"timestamp": f"{stamp}.{int(now * 1e6) % 1000000:06d}Z", "level": method, "event": name, **event}
 
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode

@@ -355,7 +355,9 @@ def test_a_large_response_arrives_whole(hop: Hop, responder: Responder, sizes: l
     assert hop.heard() == response(("Content-Length", str(sum(sizes))), body=b"".join(blocks))
 
 
-@pytest.mark.parametrize("block", ["text", bytearray(b"x"), memoryview(b"x"), 7, None], ids=lambda block: type(block).__name__)
+@pytest.mark.parametrize(
+    "block", ["text", bytearray(b"x"), memoryview(b"x"), 7, None], ids=lambda block: type(block).__name__
+)
 def test_a_body_is_bytes_and_nothing_else(hop: Hop, responder: Responder, block: Any) -> None:
     responder.start_response("200 OK", [])
     with pytest.raises(ContractBroken, match=f"of bytes, not of {type(block).__name__}"):
