@@ -10,6 +10,8 @@ from typing import Any
 if hasattr(select, "epoll"):
     READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
     ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+    # Not EPOLLRDHUP: a client that has shut its sending side is reported again with every look, and may not be reading.
+    WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 
 
 class Hub:
@@ -73,7 +75,7 @@ class HubWaiter:
         self._writer: asyncio.Future[None] | None = None
 
     def happened(self, mask: int) -> None:
-        """Events that epoll reported, each once. An error or an end concerns both directions, and lasts."""
+        """Events that epoll reported. An end lasts, so that whoever waits for it later is told, too."""
         if mask & ENDED:
             self._ended = True
         if mask & ~select.EPOLLOUT:
@@ -81,7 +83,7 @@ class HubWaiter:
                 self._reader.set_result(None)
             else:
                 self._readable = True
-        if self._writer is not None and mask & ~select.EPOLLIN and not self._writer.done():
+        if self._writer is not None and mask & WRITABLE and not self._writer.done():
             self._writer.set_result(None)
 
     async def wait_readable(self) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
+import time
 import tracemalloc
+from contextlib import ExitStack
 
 import pytest
 
@@ -135,8 +139,6 @@ def test_an_early_response_to_an_unread_body_arrives_and_ends_the_connection(cli
 
 @pytest.mark.slow
 def test_bodies_of_100_mb_stream_both_ways_with_bounded_memory(loop: str) -> None:
-    from contextlib import ExitStack
-
     size = 100_000_000
     with ExitStack() as stack:
         site = start_site(stack, loop=loop, processes=1)
@@ -162,8 +164,6 @@ def peak_megabytes() -> float:
 
 
 def test_storms_of_connects_and_resets_leave_no_descriptor_and_an_idle_loop(site: Site) -> None:
-    import os
-
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
 
@@ -184,3 +184,26 @@ def test_storms_of_connects_and_resets_leave_no_descriptor_and_an_idle_loop(site
     assert descriptors() <= before
     with Client(site.address) as client:
         assert client.get("/plain").status == 200
+
+
+def test_a_half_closed_client_that_does_not_read_costs_nothing(
+    site: Site, loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gatekeep._channel import Channel
+
+    sends = 0
+    original = Channel._send_some
+
+    def counted(channel: Channel, data: bytes | memoryview) -> int:
+        nonlocal sends
+        sends += 1
+        return original(channel, data)
+
+    with Client(site.address) as client:
+        client.send("GET /big?50000000 HTTP/1.1\r\nHost: test\r\n\r\n")
+        client.socket.shutdown(socket.SHUT_WR)
+        time.sleep(0.5)  # until all buffers on the way are full
+        monkeypatch.setattr(Channel, "_send_some", counted)
+        time.sleep(0.3)
+        assert sends < 20, "it looks again and again"
+        assert client.read().complete
