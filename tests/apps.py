@@ -297,6 +297,12 @@ def _write_before_read(environ, start_response, size):
     yield b"|%d" % read
 
 
+def _write_then_read(environ, start_response, _):
+    write = start_response("200 OK", [("Content-Type", "text/plain")])
+    write(b"partial")
+    return [environ["wsgi.input"].read()]
+
+
 def _both_ways(environ, start_response, _):
     _ok(start_response)
     while piece := environ["wsgi.input"].read(1):
@@ -320,6 +326,21 @@ def _fork_and_kill(environ, start_response, _):
         time.sleep(3)
         os._exit(0)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _fork(environ, start_response, mark):
+    """A child that works and exits, and another that returns into the server."""
+    for way in ("exit", "return", "raise"):
+        if os.fork() == 0:
+            with open(mark, "a") as file:
+                file.write(f"{os.getpid()} {way}\n")
+            if way == "exit":
+                sys.exit(7)
+            if way == "raise":
+                raise ValueError("raised in the child")
+            return []
+    _ok(start_response)
+    return [b"forked"]
 
 
 def _hold_gil(environ, start_response, seconds):

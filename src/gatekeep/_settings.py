@@ -29,6 +29,7 @@ class Spec:
         aliases: further flags that mean the same, as people know them from other servers.
         least, most: the allowed range of a number, both inclusive.
         choices: the allowed words.
+        pattern, described: the allowed form of a text, as a regular expression and in words.
     """
 
     help: str
@@ -38,9 +39,13 @@ class Spec:
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+    pattern: str = ""
+    described: str = ""
 
     def allowed(self) -> str:
         """What is allowed, in words."""
+        if self.described:
+            return self.described
         if self.choices:
             return "one of " + ", ".join(self.choices)
         unit = f" {self.unit}" if self.unit else ""
@@ -50,6 +55,8 @@ class Spec:
 
 
 def _check(name: str, value: object, spec: Spec) -> None:
+    if spec.pattern and not re.fullmatch(spec.pattern, cast("str", value)):
+        raise SettingsError(f"{dashed(name)} = {value!r}: allowed is {spec.allowed()}")
     if spec.choices and value not in spec.choices:
         raise SettingsError(f"{dashed(name)} = {value!r}: allowed is {spec.allowed()}")
     if spec.least is None or isinstance(value, str):
@@ -111,7 +118,9 @@ class Bind:
         return f"{host}:{self.port}"
 
 
-_TCP = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%a-z]+)\]|(?P<host>[^:\[\]/]*))(?::(?P<port>[0-9]{1,5}))?")
+_TCP = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?)\]|(?P<host>(?![0-9]+$)[^:\[\]/]*))(?::(?P<port>[0-9]{1,5}))?"
+)
 
 DEFAULT_PORT = 8000
 
@@ -210,10 +219,10 @@ def _app_text(app: object) -> str:
 
 
 def _binds(value: Bind | str | Iterable[Bind | str]) -> tuple[Bind, ...]:
-    items = [value] if isinstance(value, (Bind, str)) else list(value)
+    items = [value] if isinstance(value, (Bind, str)) or not isinstance(value, Iterable) else list(value)
     if not items:
         raise SettingsError("bind: at least one address is needed")
-    return tuple(item if isinstance(item, Bind) else parse_bind(item) for item in items)
+    return tuple(item if isinstance(item, Bind) else parse_bind(_text("bind", item)) for item in items)
 
 
 def _target(value: object) -> AppTarget:
@@ -221,14 +230,26 @@ def _target(value: object) -> AppTarget:
 
 
 def _strings(value: Iterable[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+    items = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    return tuple(_text("python-path", item) for item in items)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(f"{name} = {value!r}: text is needed")
+    return value
 
 
 @attrs.frozen(kw_only=True)
 class GroupSettings:
     """A process group: N daemon processes of M worker threads that run one application."""
 
-    name: str = setting("default", "The group's name in the log.")
+    name: str = setting(
+        "default",
+        "The group's name in the log.",
+        pattern=r"[A-Za-z0-9_-]{1,32}",
+        described="1 to 32 letters, digits, _ and -",
+    )
     app: AppTarget = attrs.field(
         converter=_target,
         metadata={
@@ -327,7 +348,10 @@ class HttpSettings:
     )
     allow_trace: bool = setting(False, "Pass TRACE on to the application instead of answering 405.")
     server_header: str = setting(
-        "gatekeep", "The Server field of responses that have none; empty leaves it out."
+        "gatekeep",
+        "The Server field of responses that have none; empty leaves it out.",
+        pattern=r"[ -~]{0,256}",
+        described="up to 256 printable ASCII characters",
     )
 
 
@@ -386,7 +410,10 @@ class Settings:
         """
         shares: dict[type, dict[str, Any]] = {cls: {}, HttpSettings: {}, GroupSettings: {}}
         for name, value in options.items():
-            shares[owner_of(name)][_ALIASED.get(name, name)] = value
+            share, plain = shares[owner_of(name)], _ALIASED.get(name, name)
+            if plain in share:
+                raise SettingsError(f"{dashed(plain)} is given twice, by two names")
+            share[plain] = value
         group = GroupSettings(app=app, **shares[GroupSettings])
         return cls(http=HttpSettings(**shares[HttpSettings]), groups=(group,), **shares[cls])
 

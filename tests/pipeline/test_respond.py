@@ -130,6 +130,25 @@ def test_100_continue_is_sent_when_a_worker_has_claimed_the_request(client: Clie
     assert client.read().body == repr([b"abc", b"", b""]).encode()
 
 
+@pytest.mark.parametrize("way", ["HTTP/1.0\r\n", "HTTP/1.1\r\nConnection: close\r\n"])
+def test_a_line_end_behind_the_last_request_does_not_cut_its_response(client: Client, way: str) -> None:
+    client.send(f"GET /big?3000000 {way}Host: test\r\n\r\n")
+    time.sleep(0.05)
+    client.send("\r\n")
+    time.sleep(0.3)
+    answer = client.read()
+    assert (len(answer.body), answer.complete) == (3_000_000, True)
+
+
+def test_a_cut_response_of_http_1_0_is_reset_whatever_cut_it(site: Site, client: Client) -> None:
+    client.send("POST /write-then-read HTTP/1.0\r\nContent-Length: 100\r\n\r\nabc")
+    answer_begins = client.socket.recv(1000)
+    client.socket.shutdown(socket.SHUT_WR)
+    assert b"200 OK" in answer_begins
+    client.rest()
+    assert client.reset
+
+
 def test_an_early_response_to_an_unread_body_arrives_and_ends_the_connection(client: Client) -> None:
     client.send("POST /ignore-body HTTP/1.1\r\nHost: test\r\nContent-Length: 6000000\r\n\r\n")
     client.send(b"x" * 6_000_000)

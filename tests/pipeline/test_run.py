@@ -165,3 +165,25 @@ def test_an_applications_default_socket_timeout_does_not_touch_our_sockets(
         time.sleep(0.1)  # longer than the default timeout that the application has set
         client.send("abc")
         assert client.read().body == repr([b"abc", b"", b""]).encode()
+
+
+def test_children_that_the_application_forks_end_with_its_code_and_never_serve(
+    site: Site, client: Client, tmp_path
+) -> None:
+    mark = tmp_path / "mark"
+    with Client(site.address) as slow:
+        slow.send("GET /sleep?1 HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert client.get(f"/fork?{mark}").body == b"forked"
+        wait_until(lambda: mark.exists() and mark.read_text().count("\n") == 3)
+        children = [int(line.split()[0]) for line in mark.read_text().splitlines()]
+        wait_until(lambda: not any(is_running(child) for child in children))
+        assert slow.read().status == 200
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is no zombie (its parent, the application, does not wait for it)."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -5,5 +5,5 @@ _daemon     start, signals, stop             _input     wsgi.input
 _loader     find the application             _wsgi      call the application
 _listener   wait and accept                  _respond   start_response, write, frames
 _threads    who waits, who serves            _log       what it prints and logs
-_patience   when to leave work to others
+_patience   when to leave work to others     _fork      children of the application
 """

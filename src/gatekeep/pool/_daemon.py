@@ -26,6 +26,7 @@ from gatekeep._settings import AppTarget
 from gatekeep.lifecycle import _control
 from gatekeep.lifecycle._control import DaemonSettings, Failed, Kind, Ready
 from gatekeep.lifecycle._slots import Board, RowState, board_size
+from gatekeep.pool._fork import became_child, end_if_child
 from gatekeep.pool._input import body_stream
 from gatekeep.pool._listener import Listener
 from gatekeep.pool._loader import Application, LoadError, load
@@ -112,6 +113,7 @@ def _install_signals(control: Control) -> None:
 
 def _close_in_child(control: Control, daemon: Daemon) -> None:
     """A child that the application forked must not hold our connections open: their ends would tell nobody anything."""
+    became_child()
     os.close(control.socket.detach())
     daemon.close_in_child()
 
@@ -240,6 +242,7 @@ class Daemon:
         except Exception:
             self._log.error("run.failed", reason="a fault of the gateway", traceback=traceback.format_exc())
         finally:
+            end_if_child()
             for stream in self._output:
                 stream.lines.finish_line()
             current_request.reset(token)

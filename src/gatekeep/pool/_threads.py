@@ -148,6 +148,8 @@ class Crew:
         with self._mutex:
             if self._stopping:
                 return False
+            if worker in self._parked:
+                self._parked.remove(worker)  # who is awake is not parked, whatever woke it
             pause = self._pause()
             if self._leader is None and pause <= 0:
                 self._leader = worker
@@ -167,8 +169,7 @@ class Crew:
     def _become_follower(self, worker: Worker, pause: float) -> float | None:
         """Take the deputy's place or park. Returns how long to sleep."""
         if self._deputy is not None and self._deputy is not worker:
-            if worker not in self._parked:
-                self._parked.append(worker)
+            self._parked.append(worker)
             return None
         self._deputy = worker
         if self._leader is None:

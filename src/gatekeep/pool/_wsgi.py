@@ -9,6 +9,7 @@ from typing import Any
 
 from gatekeep import __version__
 from gatekeep._events import Logger
+from gatekeep.pool._fork import end_if_child
 from gatekeep.pool._input import BodyCut
 from gatekeep.pool._loader import Application
 from gatekeep.pool._log import one_line
@@ -56,6 +57,7 @@ def run(
         log.debug("respond.abandoned", reason=str(error))
     except BaseException as error:
         # Whatever an application raises ends its request and nothing else, SystemExit and KeyboardInterrupt included.
+        end_if_child(error)
         _report(error, responder, clock, log)
     if responder.excess:
         log.warning(
