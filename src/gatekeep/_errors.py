@@ -8,7 +8,7 @@ GatekeepError
     ├── ClientGone           nobody is there to answer
     │   └── BodyLost         … and it went inside the request's body
     ├── ConnectExpired       the group's backlog stayed full for connect-timeout     (503)
-    ├── ConnectFailed        the group's listener cannot be reached at all           (503)
+    │   └── ConnectFailed    … or cannot be reached at all                           (503)
     ├── NeverClaimed         every attempt ended before a worker claimed it          (503)
     ├── QueueExpired         it waited longer than queue-timeout                     (504)
     ├── ApplicationFailed    the application raised before it produced a head        (500)

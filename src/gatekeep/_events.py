@@ -116,6 +116,10 @@ class Record:
         self.status = self.pid = self.attempts = self.body_in = self.body_out = 0
         self.thread = -1
 
+    def describe(self, method: str, path: str, protocol: str) -> None:
+        """What was asked, as far as it is known."""
+        self.method, self.path, self.protocol = method, path, protocol
+
     def stage_times(self) -> dict[str, float]:
         """Seconds spent in each stage that was entered, in order; they add up to the whole."""
         marks = (
@@ -127,15 +131,13 @@ class Record:
         )
         times: dict[str, float] = {}
         last = self.began
-        entered = Stage.PARSE
         for stage, mark in marks:
-            entered = stage
             if not mark:
                 break
             times[stage] = round(mark - last, 6)
             last = mark
         if self.ended > last:
-            times[entered] = round(self.ended - last, 6)
+            times[self.stage] = round(times.get(self.stage, 0.0) + self.ended - last, 6)
         return times
 
     def fields(self) -> dict[str, Any]:

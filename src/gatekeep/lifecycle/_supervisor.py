@@ -177,6 +177,7 @@ class Supervisor:
     async def _bury(self, daemon: Daemon) -> None:
         process = daemon.process
         if daemon.state is not ProcessState.EXITED:
+            daemon.happened(ProcessEvent.STOP)
             process.kill()
             with anyio.CancelScope(shield=True):
                 self._ended(daemon, await process.wait())

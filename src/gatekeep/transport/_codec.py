@@ -114,6 +114,10 @@ class Codec(Protocol):
     """One client's connection, without the I/O."""
 
     @property
+    def head(self) -> Head | None:
+        """The head of the present request, as far as it is known: also one that is refused for what follows its first line."""
+
+    @property
     def idle(self) -> bool:
         """Whether a request is awaited and no byte of it has come, so that a close here is a clean one."""
 

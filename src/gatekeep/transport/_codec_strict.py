@@ -132,6 +132,11 @@ class StrictCodec:
 
     # --- the request
 
+    @property
+    def head(self) -> Head | None:
+        """See `Codec`."""
+        return self._head or self._scanner.head
+
     def next_request(self) -> Head | None:
         """See `Codec`."""
         if self._request is not _HEAD:
@@ -284,7 +289,7 @@ class StrictCodec:
         """See `Codec`."""
         if self._answer is not _AWAITED:
             raise WrongUse("an error in the place of a response that was started")
-        head = self._head or self._scanner.head
+        head = self.head
         with_body = head is None or head.method != "HEAD"
         answer = render_error(status, body, date=date, server=server, fields=fields, with_body=with_body)
         self._answer = _SENT

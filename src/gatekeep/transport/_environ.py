@@ -42,7 +42,9 @@ def build(
         script_name: what the application is mounted at, decoded; the caller has seen that the path begins with it.
     """
     path = head.path
-    if "%" in path:
+    if path == "*":
+        path = "/"  # a path of CGI begins with one (RFC 3875 section 4.1.5); REQUEST_URI tells the difference
+    elif "%" in path:
         path = unquote_to_bytes(path).decode("latin-1")
     environ = {
         "REQUEST_METHOD": head.method,

@@ -124,7 +124,7 @@ class Front:
 
     def _describe(self, exchange: Http1Exchange) -> None:
         record, head = exchange.record, exchange.head
-        record.method, record.path, record.protocol = head.method, head.path, head.version
+        record.describe(head.method, head.path, head.version)
         record.stage = Stage.ROUTE
         self._counters.dropped_fields += head.dropped
         if self._says_debug:

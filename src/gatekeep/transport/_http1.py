@@ -117,10 +117,15 @@ class Http1Connection:
 
     async def _refuse(self, record: Record, refusal: Refused) -> None:
         record.status = refusal.status
+        head = self.codec.head
+        if head is not None:
+            record.describe(head.method, head.path, head.version)
+        body = error_body(refusal.status)
+        record.body_out = len(body)
         self.site.refused(record, refusal)
         answer = self.codec.error_response(
             refusal.status,
-            error_body(refusal.status),
+            body,
             date=self.site.http_date(),
             server=self.site.server_header,
         )
@@ -265,10 +270,12 @@ class Http1Exchange:
             ClientGone: nobody is there.
         """
         connection = self._connection
+        body = error_body(status)
+        self.record.body_out = len(body)
         self._out.append(
             connection.codec.error_response(
                 status,
-                error_body(status),
+                body,
                 date=connection.site.http_date(),
                 server=connection.site.server_header,
                 fields=fields,
