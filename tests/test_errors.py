@@ -35,7 +35,6 @@ def printed() -> dict[str, tuple[str, str]]:
     return found
 
 
-@pytest.mark.xfail(reason="F15: ConnectFailed is printed beside ConnectExpired and is below it", strict=True)
 def test_the_tree_that_is_printed_is_the_tree_that_is() -> None:
     tree = {name: parent for name, (parent, _) in printed().items()}
     assert tree == {"GatekeepError": ""} | {error.__name__: error.__bases__[0].__name__ for error in PUBLIC}

@@ -23,6 +23,7 @@ def record(began: float, steps: list[float], rest: float) -> Record:
     stamps = list(accumulate(steps, initial=began))
     for name, stamp in zip(MARKS, stamps[1:], strict=False):
         setattr(made, name, stamp)
+    made.stage = ENTERED[len(steps)]
     made.ended = stamps[-1] + rest
     return made
 
@@ -36,6 +37,19 @@ def test_the_stages_that_were_entered_add_up_to_the_duration(
     assert list(times) == ENTERED[: len(steps) + 1]
     assert sum(times.values()) == pytest.approx(made.fields()["duration"], abs=1e-5)
     assert list(times.values()) == pytest.approx([*steps, rest], abs=1e-5)
+
+
+@given(st.lists(STEPS, max_size=len(MARKS)), STEPS, st.sampled_from(Stage))
+def test_what_came_after_the_last_mark_was_spent_where_it_ended(
+    steps: list[float], rest: float, stage: Stage
+) -> None:
+    made = record(1.0, steps, 0.0)
+    before = made.stage_times()
+    made.stage = stage
+    made.ended += rest
+    times = made.stage_times()
+    assert times[stage] == pytest.approx(before.get(stage, 0.0) + rest, abs=1e-5)
+    assert sum(times.values()) == pytest.approx(made.fields()["duration"], abs=1e-5)
 
 
 def test_a_request_that_is_not_over_tells_what_it_has_passed() -> None:

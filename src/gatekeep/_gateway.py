@@ -79,6 +79,8 @@ class Gateway:
         self._group: Group | None = None
         self._hurry: anyio.CancelScope | None = None
         self._hurried = False
+        self._portal: anyio.from_thread.BlockingPortal | None = None
+        self._is_serving = False
 
     def statistics(self) -> Statistics:
         """A snapshot of what the gateway has done since it was made, by stage and outcome."""
@@ -96,7 +98,11 @@ class Gateway:
 
         Raises:
             CannotStart: an address cannot be listened on, or the application cannot be loaded.
+            RuntimeError: this gateway serves already.
         """
+        if self._is_serving:
+            raise RuntimeError("this gateway serves already; make another one")
+        self._is_serving, self._hurried = True, False
         host = RealHost()
         try:
             with collapse_groups():
@@ -104,6 +110,7 @@ class Gateway:
                     yield served
         finally:
             host.close()
+            self._is_serving = False
 
     @contextlib.asynccontextmanager
     async def _serving(self, host: Host) -> AsyncIterator[Served]:
@@ -132,7 +139,13 @@ class Gateway:
                     tasks.cancel_scope.cancel()
 
     def hurry(self) -> None:
-        """Make the stop that is under way, or comes, wait for nothing."""
+        """Make the stop that is under way, or comes, wait for nothing. With `serving_in_thread` any thread may call it."""
+        if self._portal is not None:
+            self._portal.start_task_soon(self._hurry_now)
+        else:
+            self._hurry_now()
+
+    def _hurry_now(self) -> None:
         self._hurried = True
         if self._hurry is not None:
             self._hurry.cancel()
@@ -148,7 +161,11 @@ class Gateway:
             anyio.from_thread.start_blocking_portal(backend, backend_options) as portal,
             portal.wrap_async_context_manager(self.serving()) as served,
         ):
-            yield served
+            self._portal = portal
+            try:
+                yield served
+            finally:
+                self._portal = None
 
 
 class _Doors:

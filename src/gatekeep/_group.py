@@ -55,7 +55,8 @@ class Group:
 
     def standing(self) -> int:
         """How many requests no process has claimed yet."""
-        return sum(not hop.pid for hop in self._hops)
+        # A copy, made in one step: other threads may ask.
+        return sum(not hop.pid for hop in list(self._hops))
 
     def process_started(self, pid: int) -> None:
         """A process with this pid exists (again)."""

@@ -240,7 +240,6 @@ while calls < 60:
 """
 
 
-@pytest.mark.xfail(reason="F7: the lock is not reentrant", strict=True)
 def test_a_record_said_by_a_signal_or_a_finalizer_does_not_wait_for_the_one_that_it_interrupted() -> None:
     """Handlers, and from Python 3.12 on the garbage collector, run other people's code at any place, and it may print."""
     subprocess.run([sys.executable, "-c", INTERRUPTED], check=True, timeout=10)

@@ -283,7 +283,6 @@ def test_two_content_lengths_are_refused_though_they_agree(responder: Responder)
         responder.start_response("200 OK", [("Content-Length", "3"), ("content-length", "3")])
 
 
-@pytest.mark.xfail(reason="F6: the list is the application's own until the head goes out", strict=True)
 def test_what_the_application_does_to_its_list_afterwards_changes_nothing(
     hop: Hop, responder: Responder
 ) -> None:

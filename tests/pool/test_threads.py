@@ -182,7 +182,6 @@ def test_all_threads_but_one_may_be_slow(path: str, make: Make) -> None:
     assert len({client.answer() for client in slow}) == 4
 
 
-@pytest.mark.xfail(reason="F9: a worker can be awake and parked at once", strict=False)
 def test_workers_that_wake_for_no_reason_forget_nobody(path: str, make: Make) -> None:
     """A bell may be rung when its worker has just woken by itself: its next sleep is over at once."""
     process = make(6)

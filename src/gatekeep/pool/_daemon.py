@@ -30,7 +30,7 @@ from gatekeep.pool._fork import became_child, end_if_child
 from gatekeep.pool._input import body_stream
 from gatekeep.pool._listener import Listener
 from gatekeep.pool._loader import Application, LoadError, load
-from gatekeep.pool._log import LogSocket, OutputStream, capture_output, current_request
+from gatekeep.pool._log import LogSocket, OutputStream, capture_output, current_request, format_error
 from gatekeep.pool._pickup import pick_up
 from gatekeep.pool._respond import Responder
 from gatekeep.pool._threads import Crew, Worker
@@ -239,8 +239,8 @@ class Daemon:
         token = current_request.set(envelope.request)
         try:
             self._run(hop, envelope, accepted)
-        except Exception:
-            self._log.error("run.failed", reason="a fault of the gateway", traceback=traceback.format_exc())
+        except Exception as error:
+            self._log.error("run.failed", reason="a fault of the gateway", traceback=format_error(error))
         finally:
             end_if_child()
             for stream in self._output:

@@ -16,6 +16,7 @@ requests already, waits in plain `poll()`: it is told of every connection, and c
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import socket
@@ -78,7 +79,7 @@ class Listener:
             if error.errno in OVERLOAD:
                 time.sleep(OVERLOAD_PAUSE)
             return None
-        hop = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
+        hop = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, _above_standard(fd))
         # The application may have called socket.setdefaulttimeout, which is not meant for our sockets.
         if hop.gettimeout() is not None:
             hop.settimeout(None)
@@ -100,3 +101,12 @@ class Listener:
         if self._exclusive is not None:
             self._exclusive.close()
         os.close(self.socket.detach())
+
+
+def _above_standard(fd: int) -> int:
+    """The same connection under a number that no standard stream has: an application may have closed one of these."""
+    if fd > 2:
+        return fd
+    higher = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return higher

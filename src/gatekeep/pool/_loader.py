@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from gatekeep._settings import AppTarget
-from gatekeep.pool._log import one_line, sendable
+from gatekeep.pool._log import sendable, summarise
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -100,8 +100,7 @@ def _call_factory(factory: Any, target: AppTarget) -> Any:
 def _application_error(target: AppTarget, error: BaseException) -> LoadError:
     if isinstance(error, LoadError):
         return error
-    summary = one_line(traceback.format_exception_only(error)[-1])
-    return LoadError(f"{target} failed to load: {summary}", sendable("".join(_own_frames(error))))
+    return LoadError(f"{target} failed to load: {summarise(error)}", sendable("".join(_own_frames(error))))
 
 
 def _own_frames(error: BaseException) -> list[str]:

@@ -11,6 +11,7 @@ import select
 import socket
 import sys
 import threading
+import traceback
 from contextvars import ContextVar
 from typing import Any
 
@@ -43,6 +44,22 @@ def one_line(text: str) -> str:
     """The text as one line of bounded length."""
     line = " ".join(text.split())
     return sendable(line if len(line) <= SUMMARY else line[:SUMMARY] + "…")
+
+
+def summarise(error: BaseException) -> str:
+    """The error's type and text in one line, whatever its own code makes of that."""
+    try:
+        return one_line(traceback.format_exception_only(error)[-1])
+    except Exception:
+        return f"{type(error).__qualname__} (it cannot be formatted)"
+
+
+def format_error(error: BaseException) -> str:
+    """The error's traceback, as far as it can be had."""
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:
+        return "".join(traceback.format_tb(error.__traceback__)) + summarise(error)
 
 
 class LogSocket:

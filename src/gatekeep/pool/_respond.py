@@ -19,6 +19,8 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 SENDFILE_SIZE = 1 << 20
 JOIN_SIZE = 65536
+LONGEST_HEAD = 1 << 20
+"""Bytes; clients and proxies give up far below."""
 
 _STATUS = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -148,8 +150,8 @@ class Responder:
             ContractBroken: `start_response` was not called, a block is not bytes, or less came than was declared.
             HopLost: nobody wants it.
         """
-        if blocks and not self.started:
-            self._declare(sum(len(block) for block in blocks if isinstance(block, bytes)))
+        if not self.started:
+            self._check_whole(blocks)
         parts: list[bytes] = []
         for block in blocks:
             if not isinstance(block, bytes):
@@ -163,6 +165,14 @@ class Responder:
             raise ContractBroken(f"the body ended {self._left} bytes short of its Content-Length")
         parts.append(_wire.encode(_wire.End(now)))
         self._send(parts)
+
+    def _check_whole(self, blocks: list[bytes] | tuple[bytes, ...]) -> None:
+        """Nothing has gone out and all of the body is known: what is wrong with it can still be a 500."""
+        size = sum(len(block) for block in blocks if isinstance(block, bytes))
+        if size or not self._head_only:  # to HEAD an application may answer with nothing, whatever GET gets
+            self._declare(size)
+        if self._left is not None and size < self._left and not self._bodiless:
+            raise ContractBroken(f"the body has {size} bytes, its Content-Length says {self._left}")
 
     def _declare(self, length: int) -> None:
         """All of the body is known, so its length is (PEP 3333, "Handling the Content-Length Header")."""
@@ -196,9 +206,11 @@ class Responder:
     def _head(self) -> bytes:
         if not self.called:
             raise ContractBroken("start_response was not called before the body")
+        head = _wire.encode(_wire.Head(*self._status, self.fields))
+        if len(head) > LONGEST_HEAD:
+            raise ContractBroken(f"a response head of {len(head)} bytes")
         self.started = True
-        status, reason = self._status
-        return _wire.encode(_wire.Head(status, reason, self.fields))
+        return head
 
     def _send(self, parts: list[bytes]) -> None:
         try:

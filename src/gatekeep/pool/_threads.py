@@ -107,17 +107,27 @@ class Crew:
             return self._idle.wait_for(lambda: not self._running, timeout)
 
     def _work(self, worker: Worker) -> None:
-        while self._next_connection(worker):
-            assert worker.hop is not None
+        while not self._stopping:
             try:
-                self._serve(worker.hop, worker)
-            except Exception:
-                # Ours, since an application's errors end in `_wsgi.run`. It must not cost the process a thread.
-                traceback.print_exc()
+                if self._next_connection(worker):
+                    assert worker.hop is not None
+                    self._serve(worker.hop, worker)
+            except BaseException:
+                # A fault of ours, or an exception that somebody sent to this thread for a request that is over. It must not
+                # cost the process a thread.
+                _report_fault()
             finally:
-                worker.hop.close()
-                worker.hop = None
-                self._finished(worker)
+                if worker.hop is not None:
+                    self._release(worker)
+
+    def _release(self, worker: Worker) -> None:
+        assert worker.hop is not None
+        try:
+            worker.hop.close()
+        except OSError:
+            pass  # the application has closed what it took for its own
+        worker.hop = None
+        self._finished(worker)
 
     def _finished(self, worker: Worker) -> None:
         """The worker has served its connection; where nobody leads and nothing runs it leads again."""
@@ -231,6 +241,13 @@ class Crew:
         for worker in self.workers:
             if worker.hop is not None:
                 os.close(worker.hop.detach())
+
+
+def _report_fault() -> None:
+    try:
+        traceback.print_exc()
+    except BaseException:
+        pass  # an exception that cannot even be printed
 
 
 class CpuLoad:

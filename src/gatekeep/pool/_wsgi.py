@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ from gatekeep._events import Logger
 from gatekeep.pool._fork import end_if_child
 from gatekeep.pool._input import BodyCut
 from gatekeep.pool._loader import Application
-from gatekeep.pool._log import one_line
+from gatekeep.pool._log import format_error, one_line, summarise
 from gatekeep.pool._respond import ContractBroken, FileWrapper, HopLost, Responder
 
 Clock = Callable[[], float]
@@ -89,17 +88,14 @@ def _send_blocks(result: Any, responder: Responder) -> None:
 
 def _report(error: BaseException, responder: Responder, clock: Clock, log: Logger) -> None:
     broken = isinstance(error, ContractBroken)
-    summary = one_line(str(error)) if broken or isinstance(error, BodyCut) else _summary(error)
+    summary = one_line(str(error)) if broken or isinstance(error, BodyCut) else summarise(error)
     if isinstance(error, BodyCut):
         log.info("run.input_lost", reason=summary)
     else:
-        event = "run.contract_broken" if broken else "run.failed"
-        log.error(event, reason=summary, traceback="".join(traceback.format_exception(error)))
+        log.error(
+            "run.contract_broken" if broken else "run.failed", reason=summary, traceback=format_error(error)
+        )
     try:
         responder.fail(summary, clock())
     except HopLost:
         pass
-
-
-def _summary(error: BaseException) -> str:
-    return one_line(traceback.format_exception_only(error)[-1])
