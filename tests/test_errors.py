@@ -28,7 +28,7 @@ def printed() -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     parents: dict[int, str] = {}
     for line in str(_errors.__doc__).splitlines():
-        if match := re.match(r"([│ ├└─]*)([A-Z]\w+)(?: +(.*))?$", line):
+        if match := re.match(r"([│ ├└─]+|(?=GatekeepError$))([A-Z]\w+)(?: +(.*))?$", line):
             depth = len(match[1]) // 4
             parents[depth] = match[2]
             found[match[2]] = parents.get(depth - 1, ""), match[3] or ""

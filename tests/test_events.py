@@ -39,7 +39,7 @@ def test_the_stages_that_were_entered_add_up_to_the_duration(
     assert list(times.values()) == pytest.approx([*steps, rest], abs=1e-5)
 
 
-@given(st.lists(STEPS, max_size=len(MARKS)), STEPS, st.sampled_from(Stage))
+@given(st.lists(STEPS, max_size=len(MARKS) - 1), STEPS, st.sampled_from(Stage))
 def test_what_came_after_the_last_mark_was_spent_where_it_ended(
     steps: list[float], rest: float, stage: Stage
 ) -> None:

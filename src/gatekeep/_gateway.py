@@ -104,13 +104,22 @@ class Gateway:
             raise RuntimeError("this gateway serves already; make another one")
         self._is_serving, self._hurried = True, False
         host = RealHost()
+        error: BaseException | None = None
+        bodys: BaseException | None = None
         try:
-            with collapse_groups():
-                async with self._serving(host) as served:
+            async with self._serving(host) as served:
+                try:
                     yield served
+                except BaseException as raised:
+                    bodys = raised
+                    raise
+        except BaseExceptionGroup as group:
+            error = _unwrapped(group, bodys)
         finally:
             host.close()
             self._is_serving = False
+        if error is not None:
+            raise error
 
     @contextlib.asynccontextmanager
     async def _serving(self, host: Host) -> AsyncIterator[Served]:
@@ -184,9 +193,10 @@ class _Doors:
                 for listener, address in self._host.net.listen(bind, self._settings.backlog):
                     self.listeners.append(listener)
                     addresses.append(address)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: text that the system takes for no address
                 self.close()
-                raise CannotStart(f"cannot listen on {bind}: {error.strerror or error}") from error
+                reason = getattr(error, "strerror", None) or error
+                raise CannotStart(f"cannot listen on {bind}: {reason}") from error
         self.addresses = tuple(addresses)
         return self
 
@@ -221,15 +231,20 @@ class _Shop:
         """Accept until `close`; returns when the last connection has ended."""
         try:
             async with anyio.create_task_group() as self._clients:
-                with self._accepting:
-                    async with anyio.create_task_group() as doors:
-                        for listener in self._doors.listeners:
-                            doors.start_soon(self._serve_door, listener)
-                        task_status.started()
-                self._doors.close()
-                self._shut.set()
+                try:
+                    await self._accept(task_status)
+                finally:
+                    self._doors.close()
+                    self._shut.set()
         finally:
             self._closed.set()
+
+    async def _accept(self, task_status: TaskStatus[None]) -> None:
+        with self._accepting:
+            async with anyio.create_task_group() as doors:
+                for listener in self._doors.listeners:
+                    doors.start_soon(self._serve_door, listener)
+                task_status.started()
 
     async def _serve_door(self, listener: Listener) -> None:
         assert self._clients is not None
@@ -275,15 +290,9 @@ def _module_path() -> list[str]:
     return [path for path in map(os.path.abspath, sys.path) if path != script]
 
 
-@contextlib.contextmanager
-def collapse_groups() -> Iterator[None]:
-    """Let a single error out of the groups that nested task groups wrapped it in: callers expect `CannotStart`."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if error is group:
-            raise
-        raise error from error.__cause__
+def _unwrapped(group: BaseExceptionGroup[BaseException], bodys: BaseException | None) -> BaseException:
+    """The single error that nested task groups of ours wrapped: callers expect `CannotStart`, or what their own body raised."""
+    error: BaseException = group
+    while error is not bodys and isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

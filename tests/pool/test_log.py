@@ -237,6 +237,7 @@ while calls < 60:
             pass
     except BlockingIOError:
         pass
+signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 """
 
 

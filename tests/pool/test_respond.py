@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gatekeep.pool._respond import ContractBroken, FileWrapper, HopLost, Responder
+from gatekeep.pool._respond import LONGEST_HEAD, ContractBroken, FileWrapper, HopLost, Responder
 from gatekeep.transport import _wire
 from gatekeep.transport._wire import End, Fail, Head, Kind
 
@@ -79,6 +79,9 @@ def response(
     return [(Kind.HEAD, Head(status, reason, list(fields))), *data, (Kind.END, End(NOW))]
 
 
+EMPTY = ("Content-Length", "0")
+
+
 def raised(error: Exception) -> Any:
     """`sys.exc_info()` of an error that was raised."""
     try:
@@ -114,7 +117,7 @@ def test_a_second_call_with_exc_info_replaces_all_of_the_first(hop: Hop, respond
 def test_a_first_call_may_have_exc_info(hop: Hop, responder: Responder) -> None:
     responder.start_response("500 Sorry", [], raised(ValueError("x")))
     responder.end(NOW)
-    assert hop.heard() == response(status=500, reason="Sorry")
+    assert hop.heard() == response(EMPTY, status=500, reason="Sorry")
 
 
 def test_exc_info_after_the_head_is_out_is_raised_again_with_its_traceback(
@@ -136,7 +139,7 @@ def test_a_call_that_was_refused_does_not_count(hop: Hop, responder: Responder) 
     assert not responder.called
     responder.start_response("200 OK", [("A-b", "c")])
     responder.end(NOW)
-    assert hop.heard() == response(("A-b", "c"))
+    assert hop.heard() == response(("A-b", "c"), EMPTY)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,7 @@ def test_a_status_is_three_digits_and_a_reason(
 ) -> None:
     responder.start_response(status, [])
     responder.end(NOW)
-    assert hop.heard() == response(status=code, reason=reason)
+    assert hop.heard() == response(EMPTY, status=code, reason=reason)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +293,7 @@ def test_what_the_application_does_to_its_list_afterwards_changes_nothing(
     responder.start_response("200 OK", fields)
     fields.append(("C", "d\r\nSet-Cookie: stolen=1"))
     responder.end(NOW)
-    assert hop.heard() == response(("A", "b"))
+    assert hop.heard() == response(("A", "b"), EMPTY)
 
 
 # --- the body
@@ -314,6 +317,22 @@ def test_a_list_and_a_tuple_get_a_length(
     responder.start_response("200 OK", [("A", "b")])
     responder.end(NOW, blocks)
     assert hop.heard() == response(("A", "b"), ("Content-Length", "5"), body=b"whole")
+
+
+@pytest.mark.parametrize("blocks", [[], (), [b""]])
+def test_a_response_that_turns_out_empty_gets_a_length_too(
+    hop: Hop, responder: Responder, blocks: list[bytes] | tuple[bytes, ...]
+) -> None:
+    responder.start_response("200 OK", [])
+    responder.end(NOW, blocks)
+    assert hop.heard() == response(EMPTY)
+
+
+def test_nothing_in_answer_to_head_says_nothing_about_the_length(hop: Hop) -> None:
+    responder = Responder(hop.worker, "HEAD")
+    responder.start_response("200 OK", [])
+    responder.end(NOW)
+    assert hop.heard() == response()
 
 
 def test_a_list_after_write_gets_none(hop: Hop, responder: Responder) -> None:
@@ -430,16 +449,35 @@ def test_what_exceeds_the_declared_length_is_cut_and_counted(
 
 
 @pytest.mark.parametrize("blocks", [[b"123"], [b"1", b"23"], []])
-def test_what_is_short_of_the_declared_length_is_sent_without_an_end(
+def test_a_body_that_is_known_to_be_short_before_the_head_is_out_is_refused_whole(
     hop: Hop, responder: Responder, blocks: list[bytes]
 ) -> None:
     responder.start_response("200 OK", [("Content-Length", "5")])
-    with pytest.raises(ContractBroken, match=f"ended {5 - sum(map(len, blocks))} bytes short"):
+    with pytest.raises(ContractBroken, match=f"has {sum(map(len, blocks))} bytes, its Content-Length says 5"):
+        responder.end(NOW, blocks)
+    assert hop.heard() == []
+
+
+@pytest.mark.parametrize("blocks", [[b"3"], []])
+def test_what_is_short_of_the_declared_length_is_sent_without_an_end(
+    hop: Hop, responder: Responder, blocks: list[bytes]
+) -> None:
+    responder.start_response("200 OK", [("Content-Length", "5")])(b"12")
+    with pytest.raises(ContractBroken, match=f"ended {3 - len(blocks)} bytes short"):
         responder.end(NOW, blocks)
     responder.fail("short", NOW)
-    data = [(Kind.DATA, b"123")] if blocks else []
     head = Kind.HEAD, Head(200, "OK", [("Content-Length", "5")])
-    assert hop.heard() == [head, *data, (Kind.FAIL, Fail("short", NOW))]
+    sent = Kind.DATA, b"".join([b"12", *blocks])
+    assert hop.heard() == [head, sent, (Kind.FAIL, Fail("short", NOW))]
+
+
+def test_a_head_that_nobody_would_take_is_refused(hop: Hop, responder: Responder) -> None:
+    responder.start_response("200 OK", [("A", "b" * LONGEST_HEAD)])
+    with pytest.raises(ContractBroken, match=r"a response head of \d+ bytes"):
+        responder.write(b"x")
+    responder.start_response("200 OK", [], raised(ValueError("another try")))
+    responder.end(NOW, [b"x"])
+    assert hop.heard() == response(("Content-Length", "1"), body=b"x")
 
 
 def test_a_failure_before_the_head_has_none(hop: Hop, responder: Responder) -> None:
