@@ -140,7 +140,6 @@ def test_any_text_is_an_address_that_is_shown_as_one_or_is_refused(text: str) ->
         ([Bind(TCP, "a", 1), "fd://3"], ["a:1", "fd://3"]),
         (iter(["a:1"]), ["a:1"]),
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("name", ["bind", "binds"])
 def test_one_address_or_several_may_be_given(given_: Any, binds: list[str], name: str) -> None:

@@ -293,6 +293,9 @@ def _module_path() -> list[str]:
 def _unwrapped(group: BaseExceptionGroup[BaseException], bodys: BaseException | None) -> BaseException:
     """The single error that nested task groups of ours wrapped: callers expect `CannotStart`, or what their own body raised."""
     error: BaseException = group
-    while error is not bodys and isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        # A group of the body's may come as a copy (trio takes cancellations out of it).
+        if isinstance(bodys, BaseExceptionGroup) and error.exceptions == bodys.exceptions:
+            return bodys
         error = error.exceptions[0]
     return error

@@ -211,7 +211,6 @@ def test_any_other_status_is_refused(responder: Responder, status: Any) -> None:
         ],
         *[[("A", b"b")], [(None, "b")]],
     ],
-    ids=repr,
 )
 def test_fields_are_a_list_of_pairs_of_str(responder: Responder, fields: Any) -> None:
     with pytest.raises(ContractBroken, match=r"the header fields are a list|a header field"):
