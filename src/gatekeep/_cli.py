@@ -145,8 +145,10 @@ def serve(app: str, **options: Any) -> None:
     if folder := options.pop("chdir"):
         _change_folder(folder)
     loop = _choose_loop(options.pop("loop"))
+    # Somebody may have closed standard output (`>&-`); the exit status still tells.
+    stream = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     logger, writer = make_logger(
-        options["log_level"], options.pop("log_format"), sys.stdout, access=options.pop("access_log")
+        options["log_level"], options.pop("log_format"), stream, access=options.pop("access_log")
     )
     try:
         settings = _settings(app, options, logger)

@@ -120,6 +120,9 @@ class RealNet:
 def _inherited(fd: int) -> tuple[socket.socket, str]:
     # A copy, so that closing ours leaves the descriptor's owner with his.
     sock = socket.socket(fileno=os.dup(fd))
+    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.close()
+        raise OSError(errno.EINVAL, "it is no listening stream socket")
     sock.setblocking(False)
     return sock, _address(sock)
 

@@ -23,6 +23,9 @@ from gatekeep._events import Logger
 QUEUE = 20000
 """Lines that may wait for a slow reader before the next ones are dropped."""
 
+QUEUE_BYTES = 16 << 20
+"""Bytes that may wait likewise."""
+
 REST = 0.005
 """Seconds between two writes: under load the thread is woken 200 times a second, not once for each line."""
 
@@ -36,6 +39,7 @@ class LineWriter:
         self._fd = fd
         self._lines: deque[bytes] = deque()
         self._bell = threading.Event()
+        self._queued = self._written = 0  # bytes so far, each counted by one thread
         self._dropped = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="gatekeep-log", daemon=True)
@@ -43,9 +47,10 @@ class LineWriter:
 
     def msg(self, line: bytes) -> None:
         """Queue a line. Never blocks."""
-        if len(self._lines) >= QUEUE:
+        if len(self._lines) >= QUEUE or self._queued - self._written > QUEUE_BYTES:
             self._dropped += 1
             return
+        self._queued += len(line)
         self._lines.append(line)
         if not self._bell.is_set():
             self._bell.set()
@@ -70,19 +75,23 @@ class LineWriter:
         lines = []
         while self._lines:
             lines.append(self._lines.popleft())
+        taken = sum(map(len, lines))
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             lines.append(b'{"event":"log.dropped","level":"warning","count":%d}' % dropped)
         if not lines:
             return
-        data = memoryview(b"\n".join(lines) + b"\n")
-        try:
-            while data:
+        self._write(memoryview(b"\n".join(lines) + b"\n"))
+        self._written += taken
+
+    def _write(self, data: memoryview) -> None:
+        while data:
+            try:
                 data = data[os.write(self._fd, data) :]
-        except BlockingIOError:
-            time.sleep(REST * 10)  # somebody made our standard output non-blocking
-        except OSError:
-            pass  # its reader is gone: the gateway serves on
+            except BlockingIOError:
+                time.sleep(REST)  # somebody has made our standard output non-blocking
+            except OSError:
+                return  # its reader is gone: the gateway serves on
 
 
 def _level_and_time(_: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

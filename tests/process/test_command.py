@@ -262,6 +262,34 @@ def test_an_inherited_descriptor_is_served() -> None:
         assert process.wait(30) == 0
 
 
+def test_a_descriptor_that_does_not_listen_is_one_clear_line_and_status_3() -> None:
+    with socket.socket() as idle:
+        fd = idle.fileno()
+        done = subprocess.run(
+            [*GATEKEEP, "serve", "apps:hello", "--fd", str(fd)],
+            cwd=TESTS,
+            pass_fds=[fd],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert (done.returncode, done.stderr) == (
+        3,
+        f"gatekeep: cannot start: cannot listen on fd://{fd}: it is no listening stream socket\n",
+    )
+
+
+def test_a_closed_standard_output_stops_nothing() -> None:
+    port = free_port()
+    command = " ".join([*GATEKEEP, "serve", "apps:hello", "--port", str(port)])
+    process = subprocess.Popen(f"exec {command} >&-", shell=True, cwd=TESTS)
+    wait_until(lambda: is_listening(port))
+    with Client(("127.0.0.1", port)) as client:
+        assert client.get("/").status == 200
+    process.terminate()
+    assert process.wait(20) == 0
+
+
 def test_port_and_web_concurrency_count_where_nothing_else_was_said() -> None:
     port = free_port()
     process = subprocess.Popen(

@@ -43,6 +43,7 @@ LOAD_FAILED_STATUS = 3
 
 def run(control_fd: int, log_fd: int, listener_fd: int, board_fd: int) -> NoReturn:
     """Run the daemon process to its end."""
+    _offer_itself_first()
     control = Control(socket.socket(fileno=control_fd))
     settings = control.receive_settings()
     guard = Guard(control.socket, settings.shutdown_timeout)
@@ -72,6 +73,17 @@ def end(status: int) -> NoReturn:
         except (OSError, ValueError):
             pass
     os._exit(status)
+
+
+def _offer_itself_first() -> None:
+    """When memory runs out the kernel shall end a daemon, which is replaced, and not the gateway."""
+    try:
+        with open("/proc/self/oom_score_adj", "r+") as file:
+            score = int(file.read())
+            file.seek(0)
+            file.write(str(min(1000, score + 100)))
+    except (OSError, ValueError):
+        pass  # not this system's way
 
 
 def _set_module_path(settings: DaemonSettings) -> None:
