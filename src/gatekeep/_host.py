@@ -7,6 +7,7 @@ Sockets are the system's own, non-blocking, with the names and errors of `socket
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +20,9 @@ T = TypeVar("T")
 SHUT_RD = 0
 SHUT_WR = 1
 """The arguments of `Socket.shutdown`, as `socket` has them."""
+
+OVERLOAD = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""The system has run out of something for a moment: wait, and try again."""
 
 MSG_PEEK = 2
 """For `Socket.recv`: leave in place what is returned."""

@@ -8,6 +8,7 @@ import threading
 import time
 import tracemalloc
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -203,6 +204,20 @@ def test_storms_of_connects_and_resets_leave_no_descriptor_and_an_idle_loop(site
     wait_until(lambda: site.served.statistics().in_flight == 0)
     with Client(site.address) as client:
         assert client.get("/plain").status == 200
+
+
+def test_what_was_pipelined_behind_a_request_whose_client_has_gone_never_runs(
+    site: Site, client: Client, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    behind = f"GET /mark?{mark} HTTP/1.1\r\nHost: test\r\n\r\n" * 3
+    client.send("GET /sleep?0.4 HTTP/1.1\r\nHost: test\r\n\r\n" + behind)
+    time.sleep(0.2)
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()
+    assert site.record("/sleep")["outcome"] == "client_gone"
+    wait_until(lambda: site.served.statistics().connections == 0)
+    assert not mark.exists()
 
 
 def test_a_half_closed_client_that_does_not_read_costs_nothing(

@@ -15,14 +15,14 @@ requests already, waits in plain `poll()`: it is told of every connection, and c
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import select
 import socket
 import time
 
-OVERLOAD = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+from gatekeep._host import OVERLOAD
+
 OVERLOAD_PAUSE = 0.1
 """Seconds of rest when the process is out of descriptors: the connection stays where another process may take it."""
 

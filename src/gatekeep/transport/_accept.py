@@ -11,13 +11,10 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from gatekeep._events import Logger
-from gatekeep._host import Listener, Net, Peer
-
-OVERLOAD = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-"""The system has run out of something for a moment: everything else goes on, so must we (as trio's serve_listeners does)."""
+from gatekeep._host import OVERLOAD, Listener, Net, Peer
 
 OVERLOAD_PAUSE = 0.1
-"""Seconds between attempts then, as in trio."""
+"""Seconds before another attempt when the system has run out of something, as in trio's `serve_listeners`."""
 
 BATCH = 64
 """Connections taken in a row before the event loop gets its turn."""

@@ -7,7 +7,7 @@ import anyio
 from gatekeep._channel import Channel
 from gatekeep._errors import ConnectExpired, ConnectFailed
 from gatekeep._group import Group
-from gatekeep._host import Net
+from gatekeep._host import OVERLOAD, Net
 from gatekeep.transport._backoff import connect_pauses
 
 
@@ -30,7 +30,7 @@ async def connect_patiently(net: Net, group: Group, timeout: float) -> Channel:
 
 
 def connect_nowait(net: Net, group: Group) -> Channel | None:
-    """Connect at once; None when the backlog is full.
+    """Connect at once; None when the backlog is full, or we are out of descriptors.
 
     Raises:
         ConnectFailed: as above.
@@ -41,4 +41,6 @@ def connect_nowait(net: Net, group: Group) -> Channel | None:
         # EAGAIN is the full backlog of a non-blocking connect; mod_wsgi retries a refusal likewise.
         return None
     except OSError as error:
+        if error.errno in OVERLOAD:
+            return None
         raise ConnectFailed(f"cannot connect to group {group.name} at {group.address}: {error}") from error

@@ -286,7 +286,7 @@ class Http1Exchange:
     async def close(self) -> bool:
         """Finish with the request. Whether the connection can carry another one; if not, it is ready to be closed."""
         connection, codec = self._connection, self._connection.codec
-        if codec.reusable:
+        if codec.reusable and self.delivered:
             return True
         if codec.response_started and not codec.response_complete:
             await self._truncate()
