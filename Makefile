@@ -5,7 +5,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
 WORKERS ?= auto
 
-.PHONY: serve test lint simulate check-python clean
+.PHONY: serve test lint simulate differential check-python clean
 
 serve: $(VENV)/ready
 	cd examples/02_django && $(abspath $(VENV))/bin/python manage.py prepare
@@ -18,6 +18,10 @@ test: lint
 SEEDS ?= 1000
 simulate: $(VENV)/ready
 	GATEKEEP_SEEDS=$(SEEDS) $(VENV)/bin/python -m pytest -n $(WORKERS) --timeout 0 tests/simulation
+
+# A long run of mutated requests on both codecs and h11 alone.
+differential: $(VENV)/ready
+	GATEKEEP_DIFFERENTIAL=100000 $(VENV)/bin/python -m pytest --timeout 0 tests/transport/test_codec_differential.py
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

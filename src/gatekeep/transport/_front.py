@@ -65,6 +65,8 @@ class Front:
         connection = Http1Connection(self, Channel(self._host.net, peer.socket), self._codec(), peer)
         self._connections[connection] = None
         self._counters.connections += 1
+        if self._says_debug:
+            self._log.debug("accept.finished", client=connection.client)
         if self._stopping:
             connection.stop()
         try:
@@ -97,7 +99,7 @@ class Front:
         try:
             hop = await self._dispatch.claim(exchange)
             try:
-                await relay(exchange, hop, self._host.clock)
+                await relay(exchange, hop)
             finally:
                 self._dispatch.release(hop)
             record.outcome = Outcome.SERVED
@@ -131,6 +133,13 @@ class Front:
             name = request_name(record.number)
             self._log.debug("parse.finished", request_id=name, method=head.method, path=head.path)
 
+    def answered(self, record: Record) -> None:
+        """The application's head has come."""
+        record.answered = self.now()
+        record.stage = Stage.RESPOND
+        if self._says_debug:
+            self._log.debug("run.answered", request_id=request_name(record.number), status=record.status)
+
     async def _fail(self, exchange: Http1Exchange, failure: RequestFailed) -> None:
         record = exchange.record
         record.stage, record.reason = failure.stage, str(failure)
@@ -163,6 +172,9 @@ class Front:
         if record.outcome is None:
             record.outcome, record.reason = Outcome.LOST, "the gateway was stopped"
         record.ended = self.now()
+        if self._says_debug:
+            name = request_name(record.number)
+            self._log.debug("respond.finished", request_id=name, bytes_out=record.body_out)
         self._counters.in_flight -= 1
         self._counters.count(record)
         if self._says_info:

@@ -10,9 +10,6 @@ from typing import Protocol
 import anyio
 
 from gatekeep._errors import ApplicationFailed, ProcessLost, RequestFailed, Truncated
-from gatekeep._events import Record
-from gatekeep._host import Clock
-from gatekeep._stages import Stage
 from gatekeep.transport import _wire
 from gatekeep.transport._hop import Hop
 from gatekeep.transport._wire import Kind
@@ -26,8 +23,6 @@ class Exchange(Protocol):
 
     `start`, `write` and `finish` only collect; `flush` sends.
     """
-
-    record: Record
 
     @property
     def body_complete(self) -> bool:
@@ -76,13 +71,13 @@ class Exchange(Protocol):
         """
 
 
-async def relay(exchange: Exchange, hop: Hop, clock: Clock) -> None:
+async def relay(exchange: Exchange, hop: Hop) -> None:
     """Carry the whole of a claimed request both ways.
 
     Raises:
         RequestFailed: it came to no good end; the exchange tells whether a response was started.
     """
-    response = _Response(exchange, hop, clock)
+    response = _Response(exchange, hop)
     if exchange.body_complete:
         await response.receive()
         return
@@ -129,10 +124,9 @@ class _Body:
 class _Response:
     """The worker's frames on their way to the client."""
 
-    def __init__(self, exchange: Exchange, hop: Hop, clock: Clock) -> None:
+    def __init__(self, exchange: Exchange, hop: Hop) -> None:
         self._exchange = exchange
         self._hop = hop
-        self._clock = clock
         self.failure: RequestFailed | None = None
 
     async def receive(self) -> None:
@@ -174,9 +168,6 @@ class _Response:
         return False
 
     def _start(self, head: _wire.Head) -> None:
-        record = self._exchange.record
-        record.answered = self._clock.now()
-        record.stage = Stage.RESPOND
         self._exchange.start(head.status, head.reason, head.fields)
 
     def _failed(self, fail: _wire.Fail) -> None:
