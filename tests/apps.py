@@ -343,6 +343,23 @@ def _fork(environ, start_response, mark):
     return [b"forked"]
 
 
+def _fork_and_print(environ, start_response, mark):
+    """A child prints while the parent's other threads do."""
+    child = os.fork()
+    if child == 0:
+        print("in the child")
+        os._exit(0)
+    deadline = time.monotonic() + 10
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise RuntimeError("the child was stuck")
+        time.sleep(0.005)
+    _ok(start_response)
+    return [b"done"]
+
+
 def _hold_gil(environ, start_response, seconds):
     ctypes.PyDLL(None).usleep(int(float(seconds) * 1e6))
     _ok(start_response)

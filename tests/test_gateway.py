@@ -413,7 +413,6 @@ def test_what_goes_wrong_in_the_thread_is_a_plain_error_in_the_program(in_thread
     assert raised.value is error
 
 
-@pytest.mark.xfail(reason="F20: the portal is forgotten before the stop", strict=False)
 def test_another_thread_may_be_in_a_hurry_while_it_stops(in_thread: Any) -> None:
     log = LogAsData()
     with in_thread(Gateway(settings(graceful_timeout=6), logger=log, debug=True)) as served:

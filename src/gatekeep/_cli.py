@@ -46,8 +46,14 @@ def main() -> NoReturn:
         _die(CANNOT_START, f"cannot start: {error}", error.details)
     except Exception as error:
         # Ours by definition: it is reported in one line, after the place for whoever mends it.
-        _die(FAULT, f"a fault of gatekeep: {error!r}", traceback.format_exc())
+        _die(FAULT, f"a fault of gatekeep: {_innermost(error)!r}", traceback.format_exc())
     sys.exit(0)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _die(status: int, reason: str, details: str = "") -> NoReturn:

@@ -166,13 +166,11 @@ class Gateway:
         Raises:
             CannotStart: as `serving`.
         """
-        with (
-            anyio.from_thread.start_blocking_portal(backend, backend_options) as portal,
-            portal.wrap_async_context_manager(self.serving()) as served,
-        ):
+        with anyio.from_thread.start_blocking_portal(backend, backend_options) as portal:
             self._portal = portal
             try:
-                yield served
+                with portal.wrap_async_context_manager(self.serving()) as served:
+                    yield served
             finally:
                 self._portal = None
 
@@ -233,6 +231,10 @@ class _Shop:
             async with anyio.create_task_group() as self._clients:
                 try:
                     await self._accept(task_status)
+                    for listener in self._doors.listeners:
+                        _accept.accept_waiting(
+                            self._host.net, listener, self._front.serve_connection, self._clients
+                        )
                 finally:
                     self._doors.close()
                     self._shut.set()

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,7 +50,7 @@ class RealNet:
             return [_inherited(bind.fd)]
         if bind.kind is BindKind.UNIX:
             return [self._listen_unix(bind, backlog)]
-        return list(_listen_tcp(bind, backlog))
+        return _listen_tcp(bind, backlog)
 
     def _listen_unix(self, bind: Bind, backlog: int) -> tuple[socket.socket, str]:
         _remove_stale(bind.path)
@@ -127,24 +127,24 @@ def _inherited(fd: int) -> tuple[socket.socket, str]:
     return sock, _address(sock)
 
 
-def _listen_tcp(bind: Bind, backlog: int) -> Iterator[tuple[socket.socket, str]]:
+def _listen_tcp(bind: Bind, backlog: int) -> list[tuple[socket.socket, str]]:
     """One listener for every address that the host's name stands for; all on one port, also where that is chosen for us."""
     port = bind.port
     found = socket.getaddrinfo(bind.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    for family, kind, protocol, _, address in dict.fromkeys(found):
-        sock = socket.socket(family, kind, protocol)
-        try:
+    listeners = []
+    with contextlib.ExitStack() as on_failure:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            sock = on_failure.enter_context(socket.socket(family, kind, protocol))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((address[0], port, *address[2:]))
             sock.listen(backlog)
-        except OSError:
-            sock.close()
-            raise
-        sock.setblocking(False)
-        port = sock.getsockname()[1]
-        yield sock, _address(sock)
+            sock.setblocking(False)
+            port = sock.getsockname()[1]
+            listeners.append((sock, _address(sock)))
+        on_failure.pop_all()
+    return listeners
 
 
 def _address(sock: socket.socket) -> str:
@@ -317,26 +317,31 @@ class RealProcesses:
 
     async def spawn(self, home: GroupHome) -> Process:
         assert isinstance(home, RealGroupHome)
-        ours, theirs = socket.socketpair()
-        log, their_log = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
+        with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as always:
+            ours, theirs = socket.socketpair()
+            on_failure.callback(ours.close)
+            always.callback(theirs.close)
+            log, their_log = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            on_failure.callback(log.close)
+            always.callback(their_log.close)
+            ours.setblocking(False)
+            log.setblocking(False)
             popen = await self._run_blocking(_start, home, theirs.fileno(), their_log.fileno())
-        except BaseException:
-            ours.close()
-            log.close()
-            raise
-        finally:
-            theirs.close()
-            their_log.close()
-        ours.setblocking(False)
-        log.setblocking(False)
-        return RealProcess(popen, ours, log, self._net)
+            on_failure.callback(_end, popen)
+            process = RealProcess(popen, ours, log, self._net)
+            on_failure.pop_all()
+        return process
 
     def close(self) -> None:
         """Remove the run folder."""
         if self._folder is not None:
             self._folder.close()
             self._folder = None
+
+
+def _end(popen: subprocess.Popen[bytes]) -> None:
+    popen.kill()
+    popen.wait()
 
 
 _BLOCKED = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP}

@@ -119,10 +119,11 @@ class ConsoleRenderer:
         traceback = event.pop("traceback", "")
         if event["event"] == "request.finished":
             event = _short_request(event)
-        line = self._render(logger, method, {key: value for key, value in event.items() if value != ""})
+        shown = {key: _printable(value) for key, value in event.items() if value != ""}
+        line: str = self._render(logger, method, shown)
         if traceback:
-            line += "\n" + traceback.rstrip("\n")
-        return _printable(line).encode("utf-8", "backslashreplace")
+            line += "\n" + _printable(traceback.rstrip("\n"))
+        return line.encode("utf-8", "backslashreplace")
 
 
 def _short_request(event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -137,9 +138,11 @@ def _short_request(event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return short | {"pid": event["pid"], "id": event["request_id"]}
 
 
-def _printable(text: str) -> str:
-    """Nothing that a client or an application said may move the cursor or forge a line (colours are our own)."""
-    return "".join(c if c >= " " or c in "\n\t\x1b" else repr(c)[1:-1] for c in text)
+def _printable(value: Any) -> Any:
+    """A text in which nothing moves the cursor: a client or an application said it. Only lines and tabs stay as they are."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in value)
 
 
 def _without_access(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

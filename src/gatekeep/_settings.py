@@ -186,7 +186,7 @@ def parse_app(text: str, *, factory: bool = False) -> AppTarget:
         SettingsError: it is none of these.
     """
     found = _APP.fullmatch(text.strip())
-    if found:
+    if found and not any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes that are no UTF-8
         place, attribute = found["place"], found["attribute"] or ""
         called = factory or bool(found["call"])
         if "/" in place or place.endswith(".py"):

@@ -18,8 +18,7 @@ class Hub:
     """Waits for all sockets of an asyncio or uvloop program through one epoll of our own, which the loop watches.
 
     The loop's own registration of each hop costs up to four `epoll_ctl` a request (uvloop), or as many Python calls (asyncio);
-    here it is one. Edge-triggered: an event that comes while nobody waits is remembered, so nothing is ever registered again, and
-    the kernel forgets a socket when it is closed.
+    here it is one. Edge-triggered: an event that comes while nobody waits is remembered, so nothing is ever registered again.
     """
 
     def __init__(self) -> None:
@@ -33,10 +32,7 @@ class Hub:
         """A waiter for a socket that has none."""
         fd = sock.fileno()
         waiter = self._waiters[fd] = HubWaiter(self, fd)
-        try:
-            self._epoll.register(fd, READABLE)
-        except FileExistsError:  # it was forgotten, not closed; this reports what is the case
-            self._epoll.modify(fd, READABLE)
+        self._epoll.register(fd, READABLE)
         return waiter
 
     def _on_events(self) -> None:
@@ -51,9 +47,16 @@ class Hub:
         self._epoll.modify(fd, READABLE | select.EPOLLOUT if wanted else READABLE)
 
     def forget(self, fd: int, waiter: HubWaiter) -> None:
-        """The socket is about to be closed, or is waited for no more."""
+        """The socket is about to be closed, or is waited for no more.
+
+        The kernel would forget a closed socket by itself, but not one that a child of the program around us holds as well.
+        """
         if self._waiters.get(fd) is waiter:
             del self._waiters[fd]
+            try:
+                self._epoll.unregister(fd)
+            except (OSError, ValueError):
+                pass  # it, or all of the epoll, is closed already
 
     def close(self) -> None:
         """Watch nothing any more."""

@@ -42,7 +42,9 @@ def test_a_gateway_out_of_descriptors_pauses_says_so_and_recovers(loop: str) -> 
         with Client(address) as client:
             assert client.get("/plain").status == 200
         paused_for = time.monotonic() - began
-        assert len(server.events_named("accept.paused")) <= paused_for / paused["pause"] + 2, "it does not spin"
+        assert len(server.events_named("accept.paused")) <= paused_for / paused["pause"] + 2, (
+            "it does not spin"
+        )
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])

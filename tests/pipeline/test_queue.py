@@ -168,3 +168,17 @@ def test_a_group_folder_is_private_and_nothing_of_it_is_left() -> None:
         folder = os.path.dirname(os.readlink(site.gateway._group.address))  # type: ignore[union-attr]
         assert os.stat(folder).st_mode & 0o777 == 0o700
     assert not os.path.exists(folder)
+
+
+def test_a_process_that_is_told_to_end_by_a_stranger_is_replaced_within_shutdown_timeout(start) -> None:
+    site = start(processes=1, shutdown_timeout=1.0)
+    (pid,) = site.served.statistics().processes
+    running, lost = ask_in_threads(site, "/sleep?30", 1)
+    site.log.wait_for("pickup.claimed")
+    os.kill(pid, signal.SIGTERM)
+    assert site.log.wait_for("process.stopping", pid=pid)["reason"] == "a signal to this process"
+    with Client(site.address) as client:
+        assert client.get("/plain").status == 200
+    join(running)
+    assert [answer.status for answer in lost] == [502]
+    assert site.log.wait_for("process.shutdown_timeout", pid=pid)

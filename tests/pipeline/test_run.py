@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -187,3 +188,24 @@ def is_running(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_child_that_is_forked_while_others_log_can_log(site: Site) -> None:
+    stop = threading.Event()
+
+    def log_without_end() -> None:
+        while not stop.is_set():
+            with Client(site.address) as client:
+                client.get("/flood?300")
+
+    floods = [threading.Thread(target=log_without_end) for _ in range(3)]
+    for flood in floods:
+        flood.start()
+    try:
+        for _ in range(10):
+            with Client(site.address) as client:
+                assert client.get("/fork-and-print").body == b"done"
+    finally:
+        stop.set()
+        for flood in floods:
+            flood.join()

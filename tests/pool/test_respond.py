@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gatekeep.pool._respond import LONGEST_HEAD, ContractBroken, FileWrapper, HopLost, Responder
+from gatekeep.pool._respond import LONGEST_HEAD, ContractBroken, FileCut, FileWrapper, HopLost, Responder
 from gatekeep.transport import _wire
 from gatekeep.transport._wire import End, Fail, Head, Kind
 
@@ -564,7 +564,7 @@ def test_head_of_a_file_has_its_length_and_nothing_of_it(hop: Hop, path: Path) -
 
 def test_a_file_that_became_shorter_meanwhile_breaks_the_hop(responder: Responder, path: Path) -> None:
     responder.start_response("200 OK", [])
-    with path.open("rb") as file, pytest.raises(HopLost, match="became shorter"):
+    with path.open("rb") as file, pytest.raises(FileCut, match="became shorter"):
         responder.send_file(file.fileno(), 0, 2_560_001)
 
 

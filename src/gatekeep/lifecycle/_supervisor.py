@@ -9,24 +9,28 @@ from collections.abc import Mapping
 from typing import Any
 
 import anyio
+import msgspec
 from anyio.abc import TaskStatus
 
 from gatekeep._channel import Channel
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger, request_name
-from gatekeep._frames import Decoder
+from gatekeep._frames import Decoder, FrameError
 from gatekeep._group import Group
 from gatekeep._host import GroupHome, Host, Process
 from gatekeep._settings import GroupSettings
 from gatekeep._statistics import Counters
 from gatekeep.lifecycle import _control
 from gatekeep.lifecycle._control import Kind
-from gatekeep.lifecycle._process_state import ProcessEvent, ProcessState, after
+from gatekeep.lifecycle._process_state import ProcessEvent, ProcessState, ProcessStateError, after
 from gatekeep.lifecycle._respawn import Respawn
 from gatekeep.lifecycle._slots import Board
 
 LOG_PACKET = 1 << 18
 """Bytes that hold any packet of the log socket."""
+
+UNREADABLE = (FrameError, ProcessStateError, msgspec.MsgspecError, ValueError, RecursionError)
+"""What bytes that are no message of ours end in."""
 
 SPAWN_PAUSE = 0.5
 """Seconds before another try where the system would not start a process."""
@@ -41,6 +45,7 @@ class Daemon:
         self.state = ProcessState.STARTING
         self.started = now
         self.failure: _control.Failed | None = None
+        self.decoder = Decoder()
 
     def happened(self, event: ProcessEvent) -> None:
         """Move on in the table."""
@@ -229,23 +234,30 @@ class Supervisor:
 
     async def _listen_control(self, daemon: Daemon) -> None:
         channel = Channel(self._host.net, daemon.process.control)
-        decoder = Decoder()
         try:
             await channel.send(_control.encode(self._daemon_settings(daemon)))
             while data := await channel.receive():
-                decoder.feed(data)
-                self._heard(daemon, decoder)
+                self._heard(daemon, data)
         except OSError:
             pass  # its end comes from the system
         finally:
             channel.forget()
 
-    def _heard(self, daemon: Daemon, decoder: Decoder) -> None:
-        for kind, payload in decoder.frames():
-            if kind == Kind.READY:
-                self._ready(daemon, _control.decode_ready(payload))
-            elif kind == Kind.FAILED:
-                daemon.failure = _control.decode_failed(payload)
+    def _heard(self, daemon: Daemon, data: bytes) -> None:
+        daemon.decoder.feed(data)
+        try:
+            for kind, payload in daemon.decoder.frames():
+                if kind == Kind.READY:
+                    self._ready(daemon, _control.decode_ready(payload))
+                elif kind == Kind.FAILED:
+                    daemon.failure = _control.decode_failed(payload)
+        except UNREADABLE as error:
+            self._misspoke(daemon, error)
+
+    def _misspoke(self, daemon: Daemon, error: Exception) -> None:
+        """What a process said makes no sense (its application may have written to our descriptors): it alone pays for it."""
+        self._log.error("process.misspoke", **self._describe(daemon), reason=str(error))
+        daemon.process.kill()
 
     def _ready(self, daemon: Daemon, ready: _control.Ready) -> None:
         daemon.happened(ProcessEvent.READY)
@@ -266,15 +278,17 @@ class Supervisor:
 
     def _read_rest(self, daemon: Daemon) -> None:
         """What it said last, and that we had not come to read."""
-        decoder = Decoder()
         for packet in _queued(daemon.process.log):
             self._relay_log(daemon, packet)
         for data in _queued(daemon.process.control):
-            decoder.feed(data)
-            self._heard(daemon, decoder)
+            self._heard(daemon, data)
 
     def _relay_log(self, daemon: Daemon, packet: bytes) -> None:
-        record = _control.decode_log(packet)
+        try:
+            record = _control.decode_log(packet)
+        except UNREADABLE as error:
+            self._misspoke(daemon, error)
+            return
         if record.dropped:
             self._counters.dropped_log_records += record.dropped
             self._log.warning("log.dropped", **self._describe(daemon), count=record.dropped)

@@ -37,6 +37,8 @@ from gatekeep.pool._threads import Crew, Worker
 from gatekeep.pool._wsgi import base_environ, run as run_application
 from gatekeep.transport._wire import Envelope
 
+SIGNALLED = "a signal to this process"
+
 LOAD_FAILED_STATUS = 3
 """Exit status of a daemon whose application could not be loaded: the reason went over the control socket."""
 
@@ -49,11 +51,14 @@ def run(control_fd: int, log_fd: int, listener_fd: int, board_fd: int) -> NoRetu
     guard = Guard(control.socket, settings.shutdown_timeout)
     log = LogSocket(socket.socket(fileno=log_fd), debug=settings.debug)
     output = capture_output(log)
+    # From here on the application's code may fork.
+    os.register_at_fork(after_in_child=lambda: _close_in_child(control, log, output))
     _set_module_path(settings)
+    sys.argv[:] = ["gatekeep"]  # the application's code may look; our descriptors are none of its business
     application = _load(settings, control)
     _install_signals(control)
     daemon = Daemon(settings, application, Listener(listener_fd), _map_board(settings, board_fd), log, output)
-    os.register_at_fork(after_in_child=lambda: _close_in_child(control, daemon))
+    os.register_at_fork(after_in_child=daemon.close_in_child)
     guard.loaded()
     daemon.serve(control)
     end(0)
@@ -123,11 +128,16 @@ def _install_signals(control: Control) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP})
 
 
-def _close_in_child(control: Control, daemon: Daemon) -> None:
-    """A child that the application forked must not hold our connections open: their ends would tell nobody anything."""
+def _close_in_child(control: Control, log: LogSocket, output: tuple[OutputStream, OutputStream]) -> None:
+    """A child that the application forked must not hold our connections open: their ends would tell nobody anything.
+
+    It may log and print, though another thread of the parent may have been in the middle of that.
+    """
     became_child()
     os.close(control.socket.detach())
-    daemon.close_in_child()
+    log.reset_in_child()
+    for stream in output:
+        stream.lines.reset_in_child()
 
 
 class Control:
@@ -163,15 +173,17 @@ class Control:
         except BlockingIOError:
             pass
 
-    def wait_stop(self) -> None:
-        """Wait until the gateway or a signal says stop, or the gateway is gone."""
+    def wait_stop(self) -> str:
+        """Wait until the gateway or a signal says stop, or the gateway is gone; tell which."""
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         poll.register(self._wake_reader, select.POLLIN)
         while True:
             for fd, _ in poll.poll():
-                if fd == self._wake_reader or self._is_stop():
-                    return
+                if fd == self._wake_reader:
+                    return SIGNALLED
+                if self._is_stop():
+                    return "the gateway said so"
 
     def _is_stop(self) -> bool:
         try:
@@ -224,6 +236,7 @@ class Daemon:
         self._log = log
         self._output = output
         self._pid = os.getpid()
+        self._shutdown_timeout = settings.shutdown_timeout
         self._row = board.row(settings.row)
         self._base = base_environ(
             threads=settings.threads, processes=settings.processes, group=settings.group, errors=output[1]
@@ -231,16 +244,20 @@ class Daemon:
         self._crew = Crew(listener, settings.threads, self._serve, self._row)
 
     def serve(self, control: Control) -> None:
-        """Serve until told to stop, then until nothing runs any more."""
+        """Serve until told to stop, then until nothing runs any more, or shutdown-timeout is over."""
         self._row.set_pid(self._pid)
         # First of all: only of a process that was ready is it believed that it had connections in hand.
         control.send(Ready(control.load_time))
         self._crew.start()
         self._row.set_state(RowState.SERVING)
-        control.wait_stop()
+        reason = control.wait_stop()
         self._row.set_state(RowState.STOPPING)
+        if reason == SIGNALLED:
+            self._log.warning("process.stopping", reason=reason)
         self._crew.stop()
-        self._crew.wait_idle()
+        # A bound of its own too: a signal to this process alone is nobody else's to watch.
+        if not self._crew.wait_idle(self._shutdown_timeout):
+            self._log.error("process.shutdown_timeout", reason=reason, timeout=self._shutdown_timeout)
 
     def _serve(self, hop: socket.SocketType, worker: Worker) -> None:
         accepted = time.monotonic()

@@ -75,6 +75,10 @@ class LogSocket:
         self._writable = select.poll()
         self._writable.register(sock, select.POLLOUT)
 
+    def reset_in_child(self) -> None:
+        """In a forked child: nobody holds the lock, whoever held it in the parent."""
+        self._mutex = threading.RLock()
+
     def debug(self, event: str, **fields: Any) -> None:
         if self._debug:
             self._send("debug", event, fields)
@@ -147,6 +151,10 @@ class _Lines(io.RawIOBase):
         if text:
             self._say("app.output", stream=self._stream, text=text)
         return len(written)
+
+    def reset_in_child(self) -> None:
+        """In a forked child: what the parent's threads have begun to write is theirs."""
+        self._unfinished = {}
 
     def finish_line(self) -> None:
         """Say what this thread wrote without ending the line: its request is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -35,6 +36,13 @@ class ContractBroken(Exception):
 
 class HopLost(Exception):
     """The front's end of the hop is gone: nobody wants the response any more."""
+
+
+class FileCut(Exception):
+    """A file could not be read as far as it was promised: the frame that was begun cannot be finished."""
+
+
+_HOP_ERRORS = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF})
 
 
 class FileWrapper:
@@ -226,7 +234,8 @@ class Responder:
         """A plain file's content, straight from the kernel.
 
         Raises:
-            HopLost: nobody wants it, or the file became shorter meanwhile, which the front can tell.
+            HopLost: nobody wants it.
+            FileCut: the file became shorter meanwhile, or cannot be read; nothing more can be said over this hop.
         """
         if not self.started:
             self._declare(size)
@@ -250,9 +259,11 @@ class Responder:
             try:
                 sent = os.sendfile(self._hop.fileno(), descriptor, offset, end - offset)
             except OSError as error:
-                raise HopLost(str(error)) from error
+                if error.errno in _HOP_ERRORS:
+                    raise HopLost(str(error)) from error
+                raise FileCut(f"the file could not be read while it was sent: {error}") from error
             if not sent:
-                raise HopLost("the file became shorter while it was sent")
+                raise FileCut("the file became shorter while it was sent")
             offset += sent
 
 

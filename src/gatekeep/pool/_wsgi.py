@@ -12,7 +12,7 @@ from gatekeep.pool._fork import end_if_child
 from gatekeep.pool._input import BodyCut
 from gatekeep.pool._loader import Application
 from gatekeep.pool._log import format_error, one_line, summarise
-from gatekeep.pool._respond import ContractBroken, FileWrapper, HopLost, Responder
+from gatekeep.pool._respond import ContractBroken, FileCut, FileWrapper, HopLost, Responder
 
 Clock = Callable[[], float]
 
@@ -95,6 +95,8 @@ def _report(error: BaseException, responder: Responder, clock: Clock, log: Logge
         log.error(
             "run.contract_broken" if broken else "run.failed", reason=summary, traceback=format_error(error)
         )
+    if isinstance(error, FileCut):
+        return  # the front is inside a frame; that the hop ends there tells it enough
     try:
         responder.fail(summary, clock())
     except HopLost:

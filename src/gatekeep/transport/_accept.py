@@ -56,3 +56,14 @@ async def _overcome(error: OSError, log: Logger) -> None:
         await anyio.sleep(OVERLOAD_PAUSE)
     elif error.errno not in PASSED_OVER:
         raise error
+
+
+def accept_waiting(
+    net: Net, listener: Listener, handle: Callable[[Peer], Coroutine[Any, Any, None]], connections: TaskGroup
+) -> None:
+    """Take what waits now, before the listener is closed: these clients were promised a connection."""
+    try:
+        while True:
+            connections.start_soon(handle, net.accept(listener))
+    except OSError:
+        pass  # none is left, or none can be had

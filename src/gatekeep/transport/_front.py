@@ -62,7 +62,13 @@ class Front:
 
     async def serve_connection(self, peer: Peer) -> None:
         """Serve one client's connection to its end. A fault of ours ends that connection and is logged, nothing else."""
-        connection = Http1Connection(self, Channel(self._host.net, peer.socket), self._codec(), peer)
+        try:
+            channel = Channel(self._host.net, peer.socket)
+        except OSError as error:  # the event loop's resources are limited, too
+            self._log.warning("accept.failed", reason=str(error))
+            peer.socket.close()
+            return
+        connection = Http1Connection(self, channel, self._codec(), peer)
         self._connections[connection] = None
         self._counters.connections += 1
         if self._says_debug:

@@ -47,7 +47,7 @@ class Http1Connection:
         self.channel = channel
         self.codec = codec
         self.peer = peer
-        self.client = f"{peer.client[0]}:{peer.client[1]}" if peer.client else "unix"
+        self.client = address_of(peer)
         self.stopping = False
         self._busy = False
         self._began = 0.0
@@ -146,6 +146,14 @@ class Http1Connection:
                     left -= len(data)
         except OSError:
             pass
+
+
+def address_of(peer: Peer) -> str:
+    """The client's address for the log."""
+    if peer.client is None:
+        return "unix"
+    host, port = peer.client
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def error_body(status: int) -> bytes:
