@@ -47,8 +47,8 @@ class HopDispatch:
     async def claim(self, request: Request) -> Hop:
         """Find a worker for the request: the hop that is returned is claimed, and entered in the group until `release`.
 
-        A hop that ends before the claim is tried again on whichever process accepts next, at most 2 * processes + 1 times; the
-        client notices nothing.
+        A hop that ends before the claim is followed by another, to whichever process accepts next, up to 2 * processes + 1
+        attempts; the client notices nothing.
 
         Raises:
             ConnectExpired, ConnectFailed: the group could not be reached.
