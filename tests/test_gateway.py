@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from blockbuster import BlockingError, blockbuster_ctx
 from client import Answer, Client
 from conftest import LOOPS, TESTS, LogAsData, wait_until
 from gatekeep import CannotStart, Gateway, Outcome, Served, Settings, Stage
+from gatekeep._host_real import RealNet
 
 pytestmark = pytest.mark.anyio
 
@@ -487,3 +489,20 @@ def test_nothing_that_blocks_is_called_in_the_event_loop_while_it_serves() -> No
                 assert (await anyio.to_thread.run_sync(requests, served.url))[0].status == 200
 
     anyio.run(main)
+
+
+# --- a fault of ours
+
+
+async def test_an_accept_that_fails_for_good_ends_the_gateway_and_is_raised(
+    leftovers: Leftovers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(net: RealNet, listener: object) -> None:
+        raise OSError(errno.EINVAL, "broken on purpose")
+
+    monkeypatch.setattr(RealNet, "accept", broken)
+    with anyio.fail_after(20):
+        with pytest.raises(OSError, match="broken on purpose"):
+            async with Gateway(settings()).serving():
+                await anyio.sleep_forever()
+    await leftovers.expect_none()
