@@ -51,6 +51,7 @@ class Http1Connection:
         self.stopping = False
         self._busy = False
         self._began = 0.0
+        self._environ: tuple[Head | None, dict[str, str]] = (None, {})
 
     async def serve(self) -> None:
         """Serve requests until the connection ends, then close it.
@@ -136,6 +137,14 @@ class Http1Connection:
             return
         await self.discard()
 
+    def environ_of(self, head: Head) -> dict[str, str]:
+        """The environ of a head, made once where the codec gives out the same head again."""
+        known, environ = self._environ
+        if head is not known:
+            environ = _environ.build(head, scheme="http", client=self.peer.client, server=self.peer.server)
+            self._environ = head, environ
+        return environ
+
     async def discard(self) -> None:
         """Let the client read the answer: shut our side and throw away what still comes, for a bounded while, unparsed."""
         self.channel.stop_writing()
@@ -180,9 +189,8 @@ class Http1Exchange:
     # --- the request
 
     def environ(self) -> dict[str, str]:
-        """The CGI part of the WSGI environ."""
-        peer = self._connection.peer
-        return _environ.build(self.head, scheme="http", client=peer.client, server=peer.server)
+        """The CGI part of the WSGI environ. Not to be changed: a client that repeats itself gets the same one."""
+        return self._connection.environ_of(self.head)
 
     def small_body(self) -> bytes | None:
         """The whole body where it is small and has come with the head."""

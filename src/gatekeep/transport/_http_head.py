@@ -114,6 +114,8 @@ class HeadScanner:
         "_count",
         "_field",
         "_glanced",
+        "_last_block",
+        "_last_head",
         "_limits",
         "_line",
         "_lines",
@@ -137,6 +139,9 @@ class HeadScanner:
         # A head up to this size is not too large, and no line of it is.
         self._at_a_glance = min(limits.request_line, limits.field_size, limits.head_size)
         self._lines = Lines()
+        # Clients that poll, health checks and balancers send the same head over and over: the same bytes, the same verdict.
+        self._last_block = ""
+        self._last_head: Head | None = None
         self.end = 0
         self.reset()
 
@@ -169,6 +174,9 @@ class HeadScanner:
 
     def _parse(self, block: str) -> Head | None:
         """The head in a block of whole lines; None if one of them is malformed, or there are too many."""
+        if block == self._last_block:
+            self.head = self._last_head
+            return self._last_head
         match = _request_line(block)
         if match is None:
             return None
@@ -184,6 +192,7 @@ class HeadScanner:
             fields = [(name, value.rstrip(" \t")) for name, value in fields]
         self.head = head
         _http_policy.judge(head, fields, self._limits)
+        self._last_block, self._last_head = block, head
         return head
 
     def _scan_lines(self, data: Buffer, begin: int) -> Head | None:
