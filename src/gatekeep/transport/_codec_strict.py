@@ -64,6 +64,8 @@ class StrictCodec:
         "_empty_line_taken",
         "_failure",
         "_head",
+        "_last_answer",
+        "_last_asked",
         "_left",
         "_limits",
         "_request",
@@ -79,6 +81,8 @@ class StrictCodec:
         self._data: Buffer = b""
         self._start = 0
         self._closed = False
+        self._last_asked: tuple[object, ...] = ()
+        self._last_answer: tuple[Response, bytes]
         self._failure: Callable[[], RequestFailed] | None = None
         self._request = _HEAD
         self._head: Head | None = None
@@ -232,8 +236,15 @@ class StrictCodec:
         if self._head is None or self._answer is not _AWAITED:
             raise WrongUse("a response that answers no request")
         close = close or self._request is _CONDEMNED
-        response = frame_response(self._head, status, reason, fields, date=date, server=server, close=close)
-        head = render(response.status, response.reason, response.fields)
+        asked = (self._head, status, reason, tuple(fields), date, server, close)
+        if asked != self._last_asked:
+            # Otherwise a client has repeated itself within the second, and so does the application.
+            response = frame_response(
+                self._head, status, reason, fields, date=date, server=server, close=close
+            )
+            self._last_answer = response, render(response.status, response.reason, response.fields)
+            self._last_asked = asked
+        response, head = self._last_answer
         self._response = response
         self._left = response.length
         without_body = response.delimiter is _NOTHING or (response.delimiter is _LENGTH and not self._left)
