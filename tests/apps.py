@@ -360,6 +360,14 @@ def _fork_and_print(environ, start_response, mark):
     return [b"done"]
 
 
+def _close_all(environ, start_response, _):
+    """Closes what it takes for leftovers: our listener too."""
+    _ok(start_response)
+    yield b"closing"
+    time.sleep(0.1)
+    os.closerange(3, 200)
+
+
 def _hold_gil(environ, start_response, seconds):
     ctypes.PyDLL(None).usleep(int(float(seconds) * 1e6))
     _ok(start_response)

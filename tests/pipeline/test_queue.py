@@ -182,3 +182,12 @@ def test_a_process_that_is_told_to_end_by_a_stranger_is_replaced_within_shutdown
     join(running)
     assert [answer.status for answer in lost] == [502]
     assert site.log.wait_for("process.shutdown_timeout", pid=pid)
+
+
+def test_a_process_whose_listener_the_application_closed_is_replaced(start) -> None:
+    site = start(processes=1)
+    with Client(site.address) as client:
+        assert client.get("/close-all").status == 200
+    site.log.wait_for("process.ready", count=2)
+    with Client(site.address) as client:
+        assert client.get("/plain").status == 200

@@ -15,16 +15,21 @@ requests already, waits in plain `poll()`: it is told of every connection, and c
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
 import socket
+import sys
 import time
 
 from gatekeep._host import OVERLOAD
 
 OVERLOAD_PAUSE = 0.1
 """Seconds of rest when the process is out of descriptors: the connection stays where another process may take it."""
+
+LOST = frozenset({errno.EBADF, errno.ENOTSOCK, errno.EINVAL})
+"""The application has closed descriptors that were not its own: this process can never serve again, another one can."""
 
 LOOK_AGAIN = 0.010
 """Seconds without news after which a process that waits exclusively looks for itself."""
@@ -78,6 +83,12 @@ class Listener:
         except OSError as error:
             if error.errno in OVERLOAD:
                 time.sleep(OVERLOAD_PAUSE)
+            elif error.errno in LOST:
+                print(
+                    f"gatekeep: the listener was closed under us ({error}): this process ends",
+                    file=sys.stderr,
+                )
+                os._exit(1)
             return None
         hop = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, _above_standard(fd))
         # The application may have called socket.setdefaulttimeout, which is not meant for our sockets.

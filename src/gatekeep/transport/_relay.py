@@ -139,6 +139,8 @@ class _Response:
             while not self._pass_on():
                 await exchange.flush()
                 if exchange.response_complete:
+                    if exchange.body_complete:
+                        return  # nothing that the worker says now concerns the client, and END would be one wake-up more
                     exchange.part()
                 if not await self._hop.read_more():
                     if exchange.response_complete:
