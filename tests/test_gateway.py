@@ -76,7 +76,10 @@ class Leftovers:
     def _children(self) -> list[str]:
         found = []
         for task in os.listdir("/proc/self/task"):
-            found += Path(f"/proc/self/task/{task}/children").read_text().split()
+            try:
+                found += Path(f"/proc/self/task/{task}/children").read_text().split()
+            except OSError:
+                pass  # that thread has just ended
         return found
 
     def are_none(self) -> bool:
