@@ -130,7 +130,7 @@ class _Response:
         self.failure: RequestFailed | None = None
 
     async def receive(self) -> None:
-        """Pass on all that comes until END.
+        """Pass on all that comes until END, or until the client has all that HTTP's framing promised.
 
         What was produced is flushed before a truncation is reported: the client may have it, it just must not look whole.
         """
