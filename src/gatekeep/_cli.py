@@ -22,7 +22,17 @@ from gatekeep._errors import CannotStart, SettingsError
 from gatekeep._events import Logger
 from gatekeep._gateway import Gateway, Served
 from gatekeep._logging import LEVELS, make_logger
-from gatekeep._settings import Bind, BindKind, Settings, Spec, dashed, declared, parse_app, parse_bind
+from gatekeep._settings import (
+    Bind,
+    BindKind,
+    Settings,
+    Spec,
+    dashed,
+    declared,
+    parse_app,
+    parse_bind,
+    plain_type,
+)
 
 FAULT, USAGE, CANNOT_START = 1, 2, 3
 
@@ -77,7 +87,8 @@ def _option(name: str, attribute: attrs.Attribute[Any]) -> Callable[..., Any]:
         return click.option(name, *flags, multiple=True, metavar="ADDRESS", help=_help(spec, attribute))
     if name == "python_path":
         return click.option(name, own, *flags, multiple=True, metavar="FOLDER", help=_help(spec, attribute))
-    kind = attribute.type if attribute.type in (int, float) else str
+    plain = plain_type(attribute)
+    kind = plain if plain in (int, float) else str
     metavar = (
         spec.unit or {int: "NUMBER", float: "SECONDS"}.get(kind, "|".join(spec.choices) or "TEXT")
     ).upper()
@@ -91,7 +102,7 @@ def _help(spec: Spec, attribute: attrs.Attribute[Any]) -> str:
     if isinstance(default, tuple):
         shown = ", ".join(map(str, default))
     else:
-        shown = f"{default}" if default not in (None, attrs.NOTHING, "") else ""
+        shown = f"{default}" if default not in (None, attrs.NOTHING, "") else spec.derived
     return f"{spec.help}{f'  [default: {shown}]' if shown else ''}"
 
 
@@ -147,6 +158,8 @@ def serve(app: str, **options: Any) -> None:
     \b
     gatekeep serve mysite.wsgi:application
     gatekeep serve site/wsgi.py --bind 0.0.0.0:8080 --processes 4
+
+    Where nothing else is said, $PORT is the port to listen on (on every address) and $WEB_CONCURRENCY the number of processes.
     """
     if folder := options.pop("chdir"):
         _change_folder(folder)

@@ -8,6 +8,7 @@ allowed.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
@@ -30,6 +31,7 @@ class Spec:
         least, most: the allowed range of a number, both inclusive.
         choices: the allowed words.
         pattern, described: the allowed form of a text, as a regular expression and in words.
+        derived: what the value is made from where none is given.
     """
 
     help: str
@@ -41,6 +43,7 @@ class Spec:
     choices: tuple[str, ...] = ()
     pattern: str = ""
     described: str = ""
+    derived: str = ""
 
     def allowed(self) -> str:
         """What is allowed, in words."""
@@ -67,8 +70,16 @@ def _check(name: str, value: object, spec: Spec) -> None:
         raise SettingsError(f"{dashed(name)} = {value}: allowed is {spec.allowed()}")
 
 
+def plain_type(attribute: attrs.Attribute[Any]) -> type | None:
+    """A setting's type, without the None of those that are derived where they are not given."""
+    kind: Any = attribute.type
+    return float if kind == (float | None) else kind
+
+
 def _validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    kind = attribute.type
+    kind = plain_type(attribute)
+    if value is None and attribute.metadata["spec"].derived:
+        return
     if kind is float and type(value) is int:
         pass
     elif isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and type(value) is bool)):
@@ -286,6 +297,43 @@ class GroupSettings:
         least=0,
         precedent="mod_wsgi",
     )
+    max_waiting: int = setting(
+        2048,
+        "Requests that may wait in the gateway while the listen-backlog is full; one more is answered 503 at once.",
+        least=0,
+        most=1 << 20,
+        precedent="the accept queues of gunicorn and uvicorn hold as many",
+    )
+    queue_timeout: float = setting(
+        45.0,
+        "How long a request may wait for a worker, from the first time it was offered; beyond it 504. 0: for ever.",
+        unit="seconds",
+        least=0,
+        precedent="the specification's starter configuration",
+    )
+    queue_shed: str = setting(
+        "deadline",
+        "When a request beyond its queue-timeout is answered: at the deadline, or, as mod_wsgi does, only at its pickup by a worker.",
+        choices=("deadline", "pickup"),
+    )
+    client_gone_delay: float = setting(
+        0.25,
+        "How long a request still waits for a worker after its client's sending side has ended: gone, or only half-closed?",
+        unit="seconds",
+        least=0,
+    )
+    socket_timeout: float | None = setting(
+        None,
+        "How long one read or write between gateway and worker may take, the wait for a response's head included; then 504. 0: for ever.",
+        unit="seconds",
+        least=0,
+        derived="the longest a request can run and its process drain, and 5 seconds: 191.6 with 5 threads",
+    )
+    request_buffering: bool = setting(
+        True,
+        "Receive a request's body before a worker is asked, so that a slow upload holds none. Off: pass it on as it comes.",
+        precedent="nginx",
+    )
     shutdown_timeout: float = setting(
         5.0,
         "How long a daemon process that was told to stop may take before it is killed.",
@@ -346,6 +394,99 @@ class HttpSettings:
     limit_request_body: int = setting(
         0, "The largest request body; beyond it 413. 0: no limit.", unit="bytes", least=0
     )
+    header_timeout: float = setting(
+        15.0,
+        "How long a client may take for a request's head; what arrives extends it at header-min-rate. Then 408. 0: for ever.",
+        unit="seconds",
+        least=0,
+        precedent="mod_wsgi-express",
+    )
+    header_max_timeout: float = setting(
+        30.0,
+        "How long a request's head may take however steadily it comes. 0: no limit.",
+        unit="seconds",
+        least=0,
+        precedent="mod_wsgi-express",
+    )
+    header_min_rate: int = setting(
+        500,
+        "Bytes that extend header-timeout by a second. 0: nothing extends it.",
+        unit="bytes",
+        least=0,
+        precedent="mod_wsgi-express",
+    )
+    body_timeout: float = setting(
+        15.0,
+        "How long a client may keep us waiting for a request's body; what arrives makes up for it at body-min-rate. Then 408. "
+        "0: for ever.",
+        unit="seconds",
+        least=0,
+        precedent="mod_wsgi-express",
+    )
+    body_max_timeout: float = setting(
+        0.0,
+        "How long we wait for a request's body in all, however steadily it comes. 0: no limit.",
+        unit="seconds",
+        least=0,
+        precedent="mod_wsgi-express",
+    )
+    body_min_rate: int = setting(
+        500,
+        "Bytes that make up for a second of body-timeout. 0: nothing does.",
+        unit="bytes",
+        least=0,
+        precedent="mod_wsgi-express",
+    )
+    keep_alive_timeout: float = setting(
+        65.0,
+        "How long an idle connection is kept for a client's next request. 0: it is closed after each response.",
+        unit="seconds",
+        least=0,
+        aliases=("--keep-alive", "--timeout-keep-alive"),
+        precedent="puma; load balancers keep theirs for 60 seconds",
+    )
+    response_socket_timeout: float | None = setting(
+        None,
+        "How long one write to a client may wait for it to read. 0: for ever.",
+        unit="seconds",
+        least=0,
+        derived="socket-timeout",
+    )
+    max_connections: int = setting(
+        10000,
+        "Clients' connections at once. At the limit, or out of descriptors, idle ones are closed first, then new ones wait.",
+        least=1,
+        most=1 << 20,
+        precedent="ten times gunicorn's worker-connections",
+    )
+    request_buffer_size: int = setting(
+        131072,
+        "What is held in memory of a request's body; the rest goes to a temporary file.",
+        unit="bytes",
+        least=16384,
+        most=1 << 30,
+        precedent="puma",
+    )
+    response_buffer_size: int = setting(
+        262144,
+        "What is held in memory of a response that its client reads slowly; the rest goes to a temporary file.",
+        unit="bytes",
+        least=16384,
+        most=1 << 30,
+    )
+    response_spool_size: int = setting(
+        1 << 27,
+        "The largest such file; beyond it the worker waits for the client.",
+        unit="bytes",
+        least=0,
+        precedent="Passenger",
+    )
+    spool_dir: str = setting(
+        "",
+        "The folder of temporary files; empty means the system's.",
+        pattern=r"[^\0]*",
+        described="a folder's path",
+    )
     allow_trace: bool = setting(False, "Pass TRACE on to the application instead of answering 405.")
     server_header: str = setting(
         "gatekeep",
@@ -397,6 +538,25 @@ class Settings:
         if len(value) != 1:
             raise SettingsError(f"groups: exactly one process group is needed, there are {len(value)}")
 
+    def socket_timeout_of(self, group: GroupSettings) -> float:
+        """A group's socket-timeout in seconds, derived where it is not given; `math.inf` for never.
+
+        It must outlast every request that is not wedged, and the drain of one that is: the longest that a request may run, its
+        interruption, graceful-timeout, shutdown-timeout, and five seconds.
+        """
+        if group.socket_timeout is not None:
+            return never_if_zero(group.socket_timeout)
+        longest_run = LONGEST_REQUEST * (1 + math.log(group.threads)) + LONGEST_INTERRUPT
+        return longest_run + self.graceful_timeout + group.shutdown_timeout + 5.0
+
+    @property
+    def response_socket_timeout(self) -> float:
+        """response-socket-timeout in seconds, `math.inf` for never ("defaults to the value of socket-timeout")."""
+        given = self.http.response_socket_timeout
+        if given is None:
+            return max(map(self.socket_timeout_of, self.groups))
+        return never_if_zero(given)
+
     @classmethod
     def for_app(cls, app: str | AppTarget | Callable[..., Any], **options: Any) -> Settings:
         """Settings for one application, everything else at its default unless named.
@@ -420,6 +580,17 @@ class Settings:
 
 for _class in (Settings, GroupSettings, HttpSettings):
     attrs.resolve_types(_class, globals())
+
+LONGEST_REQUEST = 60.0
+LONGEST_INTERRUPT = 10.0
+"""Seconds that a request may run on a single thread (more threads, more patience: times 1 + ln threads), and that its
+interruption may take. The first is the specification's, the second the least that it recommends."""
+
+
+def never_if_zero(seconds: float) -> float:
+    """A timer's setting as the code has it: 0 switches it off, which inside is `math.inf`."""
+    return seconds or math.inf
+
 
 _ALIASED = {"bind": "binds", "workers": "processes"}
 _NOT_OPTIONS = frozenset({"app", "groups"})
