@@ -10,17 +10,11 @@ taken within a round.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import platform
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,9 +24,21 @@ from pathlib import Path
 
 import hello
 from load import default_generator, generate
-from processes import Session, usage
+from processes import usage
 from report import Row, Sample, as_data, table
-from servers import DEFAULT, HERE, OPTIONAL, SERVERS, Launch, Server
+from servers import DEFAULT, HERE, OPTIONAL, SERVERS, Server
+from starting import (
+    App,
+    NotMeasurable,
+    Running,
+    names,
+    own_folder,
+    progress,
+    run,
+    say,
+    started,
+    temporary_folder,
+)
 
 YARDSTICKS = ("mod_wsgi", "gunicorn-sync")
 PACKAGES = (
@@ -41,41 +47,33 @@ PACKAGES = (
     "django",
 )
 DEFAULT_TEXT = f"default: all but {', '.join(sorted(OPTIONAL))}"
-STARTUP_TIMEOUT = 30.0
-
-
-class NotMeasurable(Exception):
-    """A server that does not start, or answers wrongly: it is left out, and the reason printed."""
 
 
 # Applications.
-
-
-@dataclass(frozen=True)
-class App:
-    name: str
-    target: str
-    prepare: Callable[[dict[str, str]], None]
-    """Told the environment of the servers, makes what the application needs."""
-    is_right: Callable[[bytes], bool]
-    missing: str | None = None
 
 
 def nothing_to_prepare(environment: dict[str, str]) -> None:
     pass
 
 
+@dataclass(frozen=True)
+class Measured(App):
+    prepare: Callable[[dict[str, str]], None] = nothing_to_prepare
+    """Told the environment of the servers, makes what the application needs."""
+    missing: str | None = None
+
+
 def prepare_django(environment: dict[str, str]) -> None:
     subprocess.run([sys.executable, "-m", "django_site.prepare"], env=environment, check=True)
 
 
-def application(name: str) -> App:
+def application(name: str) -> Measured:
     if name == "hello":
-        return App(name, "hello:application", nothing_to_prepare, lambda body: body == hello.BODY)
+        return Measured(name, "hello:application", lambda body: body == hello.BODY)
     if name == "django":
         missing = None if find_spec("django") else "not installed: django"
-        return App(name, "django_site.wsgi:application", prepare_django, is_django_page, missing)
-    return App(name, name, nothing_to_prepare, lambda body: True)
+        return Measured(name, "django_site.wsgi:application", is_django_page, prepare_django, missing)
+    return Measured(name, name, lambda body: True)
 
 
 def is_django_page(body: bytes) -> bool:
@@ -85,101 +83,48 @@ def is_django_page(body: bytes) -> bool:
 # One server.
 
 
-@dataclass(frozen=True)
-class Running:
-    server: Server
-    session: Session
-    port: int
-
-    def sample(self, number: int, options: argparse.Namespace) -> Sample:
-        before = self.session.snapshot()
-        load = generate(options.load, self.port, options.connections, options.seconds)
-        self.session.wait_quiet(timeout=1.0)
-        after = self.session.snapshot()
-        if self.session.has_ended() or load.completed == 0:
-            raise NotMeasurable(f"answered nothing in round {number}: {self.session.last_words()}")
-        used = usage(before, after)
-        first = self.session.pid
-        workers = [used.by_process[pid] for pid, one in after.items() if self.server.is_worker(one, first)]
-        return Sample(
-            round=number,
-            completed=load.completed,
-            failed=load.failed,
-            seconds=load.seconds,
-            user=used.user,
-            system=used.system,
-            front=used.cpu - sum(workers),
-            busiest_share=max(workers, default=0.0) / (sum(workers) or 1.0),
-            processes=len(after),
-            steady=used.steady,
-        )
+def sample(one: Running, number: int, options: argparse.Namespace) -> Sample:
+    before = one.session.snapshot()
+    load = generate(options.load, one.port, options.connections, options.seconds)
+    one.session.wait_quiet(timeout=1.0)
+    after = one.session.snapshot()
+    if one.session.has_ended() or load.completed == 0:
+        raise NotMeasurable(f"answered nothing in round {number}: {one.session.last_words()}")
+    used = usage(before, after)
+    first = one.session.pid
+    workers = [used.by_process[pid] for pid, process in after.items() if one.server.is_worker(process, first)]
+    return Sample(
+        round=number,
+        completed=load.completed,
+        failed=load.failed,
+        seconds=load.seconds,
+        user=used.user,
+        system=used.system,
+        front=used.cpu - sum(workers),
+        busiest_share=max(workers, default=0.0) / (sum(workers) or 1.0),
+        processes=len(after),
+        steady=used.steady,
+    )
 
 
 @contextmanager
-def running(server: Server, app: App, folder: Path, options: argparse.Namespace) -> Iterator[Running]:
-    """A server that has answered rightly and has had its warm-up. Raises NotMeasurable. Leaves no process."""
-    launch = Launch(
-        app=app.target,
-        port=free_port(),
-        processes=server.processes,
-        threads=options.threads,
-        folder=folder,
-        python_path=(str(HERE), os.getcwd()),
-    )
-    environment = {**launch.environment(), "BENCHMARK_DATABASE": str(folder.parent / "database.sqlite3")}
-    session = Session(server.command(launch), folder=folder, environment=environment)
-    try:
-        wait_for_right_answer(session, launch.port, app)
-        generate(options.load, launch.port, options.connections, options.warmup)
+def warm(server: Server, app: App, folder: Path, options: argparse.Namespace) -> Iterator[Running]:
+    """A server that has had its warm-up. Raises NotMeasurable."""
+    database = {"BENCHMARK_DATABASE": str(folder.parent / "database.sqlite3")}
+    with started(server, app, folder, threads=options.threads, environment=database) as one:
+        generate(options.load, one.port, options.connections, options.warmup)
         # Workers that are still importing the application would do it in the first round.
-        session.wait_quiet(timeout=15.0)
-        yield Running(server, session, launch.port)
-    finally:
-        with uninterrupted():
-            session.stop()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
-def wait_for_right_answer(session: Session, port: int, app: App) -> None:
-    deadline = time.monotonic() + STARTUP_TIMEOUT
-    while True:
-        try:
-            status, body = fetch(port)
-            if status == 200 and app.is_right(body):
-                return
-            answer = f"answered {status} with {body[:60]!r}"
-        except (OSError, http.client.HTTPException) as error:
-            answer = f"does not answer ({error})"
-        if session.has_ended():
-            raise NotMeasurable(f"ended while starting: {session.last_words()}")
-        if time.monotonic() > deadline:
-            raise NotMeasurable(f"{answer} {STARTUP_TIMEOUT:.0f} s after its start: {session.last_words()}")
-        time.sleep(0.1)
-
-
-def fetch(port: int) -> tuple[int, bytes]:
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        client.request("GET", "/")
-        response = client.getresponse()
-        return response.status, response.read()
-    finally:
-        client.close()
+        one.session.wait_quiet(timeout=15.0)
+        yield one
 
 
 # One application, all servers.
 
 
-def measure(app: App, servers: Sequence[Server], options: argparse.Namespace) -> list[Row]:
+def measure(app: Measured, servers: Sequence[Server], options: argparse.Namespace) -> list[Row]:
     """All servers stay up through all rounds, each idle while the others are measured."""
     with ExitStack() as stack:
-        # Short, for the UNIX sockets in it.
-        folder = Path(tempfile.mkdtemp(prefix="gk-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = stack.enter_context(temporary_folder())
         app.prepare(
             {
                 **os.environ,
@@ -187,16 +132,16 @@ def measure(app: App, servers: Sequence[Server], options: argparse.Namespace) ->
                 "BENCHMARK_DATABASE": str(folder / "database.sqlite3"),
             }
         )
-        started = start_all(app, servers, folder, options, stack)
-        samples: dict[str, list[Sample]] = {one.server.name: [] for one in started}
+        up = start_all(app, servers, folder, options, stack)
+        samples: dict[str, list[Sample]] = {one.server.name: [] for one in up}
         for number in range(1, options.rounds + 1):
-            for one in list(started):
+            for one in list(up):
                 progress(f"{app.name}: round {number} of {options.rounds}, {one.server.name}")
                 try:
-                    samples[one.server.name].append(one.sample(number, options))
+                    samples[one.server.name].append(sample(one, number, options))
                 except NotMeasurable as reason:
                     say(f"skipped from here on: {one.server.name}: {reason}")
-                    started.remove(one)
+                    up.remove(one)
         progress("")
     return [
         Row(one.name, samples[one.name], has_front=one.has_front, may_pack=one.may_pack)
@@ -208,27 +153,14 @@ def measure(app: App, servers: Sequence[Server], options: argparse.Namespace) ->
 def start_all(
     app: App, servers: Sequence[Server], folder: Path, options: argparse.Namespace, stack: ExitStack
 ) -> list[Running]:
-    started = []
+    up = []
     for number, server in enumerate(servers):
         progress(f"{app.name}: starting {server.name}")
-        own = folder / str(number)
-        own.mkdir()
         try:
-            started.append(stack.enter_context(running(server, app, own, options)))
+            up.append(stack.enter_context(warm(server, app, own_folder(folder, number), options)))
         except NotMeasurable as reason:
             say(f"skipped: {server.name}: {reason}")
-    return started
-
-
-def say(text: str) -> None:
-    progress("")
-    print(text, flush=True)
-
-
-def progress(text: str) -> None:
-    """One line that the next one overwrites, for somebody who watches."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+    return up
 
 
 # The command.
@@ -236,10 +168,6 @@ def progress(text: str) -> None:
 
 def numbers(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
-
-
-def names(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def parse_options() -> argparse.Namespace:
@@ -297,23 +225,7 @@ def surroundings(options: argparse.Namespace) -> dict[str, object]:
     }
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C does not stop the stopping."""
-    wanted = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in wanted.items():
-            signal.signal(number, handler)
-
-
-def end(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
-
-
 def main() -> int:
-    signal.signal(signal.SIGTERM, end)
     options = parse_options()
     data = surroundings(options)
     servers = chosen_servers(options)
@@ -334,7 +246,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)

@@ -27,14 +27,14 @@ class Result:
     seconds: float
 
 
-def generate(generator: str, port: int, connections: int, seconds: float) -> Result:
-    """Runs `generator` ("wrk" or "python") against GET / on 127.0.0.1.
+def generate(generator: str, port: int, connections: int, seconds: float, target: str = "/") -> Result:
+    """Runs `generator` ("wrk" or "python") against GET `target` on 127.0.0.1.
 
     Raises subprocess.CalledProcessError when the generator fails, not when the server does.
     """
     if generator == "wrk":
-        return wrk(port, connections, seconds)
-    arguments = [str(port), str(connections), str(seconds)]
+        return wrk(port, connections, seconds, target)
+    arguments = [str(port), str(connections), str(seconds), target]
     return Result(**json.loads(run([sys.executable, str(Path(__file__).resolve()), *arguments])))
 
 
@@ -55,10 +55,10 @@ def run(command: list[str]) -> str:
     return output
 
 
-def wrk(port: int, connections: int, seconds: float) -> Result:
+def wrk(port: int, connections: int, seconds: float, target: str) -> Result:
     # wrk takes whole seconds only.
     duration = max(1, round(seconds))
-    url = f"http://127.0.0.1:{port}/"
+    url = f"http://127.0.0.1:{port}{target}"
     output = run(["wrk", "-t1", f"-c{connections}", f"-d{duration}s", "--timeout", "10s", url])
 
     def number(pattern: str) -> int:
@@ -78,24 +78,53 @@ class Broken(Exception):
     """The connection ended, or said something that is no response, before a response was whole."""
 
 
+@dataclass(frozen=True)
+class Response:
+    status: int
+    body: bytes
+    closes: bool
+    """Whether the server will close the connection behind it."""
+
+
+def whole_response(received: bytes | bytearray) -> Response | None:
+    """What has been received of one response, once it is all there. Raises Broken."""
+    head, found, body = received.partition(b"\r\n\r\n")
+    if not found:
+        return None
+    lines = bytes(head).lower().split(b"\r\n")
+    fields = dict(line.split(b":", 1) for line in lines[1:])
+    if b"content-length" not in fields:
+        raise Broken("a response without Content-Length cannot be counted: use wrk")
+    if len(body) < int(fields[b"content-length"]):
+        return None
+    closes = b"close" in fields.get(b"connection", b"") or lines[0].startswith(b"http/1.0")
+    return Response(int(lines[0].split()[1]), bytes(body), closes)
+
+
+def get(target: str, *fields: str) -> bytes:
+    """A request. Small enough for any socket buffer."""
+    return "\r\n".join([f"GET {target} HTTP/1.1", "Host: 127.0.0.1", *fields, "", ""]).encode()
+
+
 @dataclass
 class Connection:
     """One client: request, response, and again, on one connection as long as the server keeps it."""
 
     address: tuple[str, int]
+    request: bytes
     socket: socket.socket | None = None
     received: bytearray = field(default_factory=bytearray)
 
     def send(self) -> socket.socket:
-        """Connects when it must. A request is small enough for any socket buffer."""
+        """Connects when it must."""
         if self.socket is None:
             self.socket = socket.create_connection(self.address, timeout=10)
             self.socket.setblocking(False)
-        self.socket.send(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        self.socket.send(self.request)
         return self.socket
 
-    def receive(self) -> int | None:
-        """The status, once the response is whole. Raises Broken."""
+    def receive(self) -> Response | None:
+        """The response, once it is whole. Raises Broken."""
         assert self.socket is not None
         try:
             data = self.socket.recv(65536)
@@ -106,22 +135,12 @@ class Connection:
         if not data:
             raise Broken
         self.received += data
-        return self._whole_response()
-
-    def _whole_response(self) -> int | None:
-        head, found, body = self.received.partition(b"\r\n\r\n")
-        if not found:
-            return None
-        lines = bytes(head).lower().split(b"\r\n")
-        fields = dict(line.split(b":", 1) for line in lines[1:])
-        if b"content-length" not in fields:
-            raise Broken("a response without Content-Length cannot be counted: use wrk")
-        if len(body) < int(fields[b"content-length"]):
-            return None
-        self.received.clear()
-        if b"close" in fields.get(b"connection", b"") or lines[0].startswith(b"http/1.0"):
-            self.close()
-        return int(lines[0].split()[1])
+        response = whole_response(self.received)
+        if response is not None:
+            self.received.clear()
+            if response.closes:
+                self.close()
+        return response
 
     def close(self) -> None:
         if self.socket is not None:
@@ -131,9 +150,10 @@ class Connection:
 
 
 class Generator:
-    def __init__(self, port: int, connections: int) -> None:
+    def __init__(self, port: int, connections: int, target: str) -> None:
         self._selector = selectors.DefaultSelector()
-        self._connections = [Connection(("127.0.0.1", port)) for _ in range(connections)]
+        request = get(target)
+        self._connections = [Connection(("127.0.0.1", port), request) for _ in range(connections)]
         self._waiting = 0
         self.completed = self.failed = 0
 
@@ -163,12 +183,14 @@ class Generator:
         polled = connection.socket
         assert polled is not None
         try:
-            status = connection.receive()
+            response = connection.receive()
         except Broken:
             status = 0
             connection.close()
-        if status is None:
-            return False
+        else:
+            if response is None:
+                return False
+            status = response.status
         self._selector.unregister(polled)
         self._waiting -= 1
         if 200 <= status < 300:
@@ -179,5 +201,5 @@ class Generator:
 
 
 if __name__ == "__main__":
-    result = Generator(int(sys.argv[1]), int(sys.argv[2])).run(float(sys.argv[3]))
+    result = Generator(int(sys.argv[1]), int(sys.argv[2]), sys.argv[4]).run(float(sys.argv[3]))
     print(json.dumps(vars(result)))

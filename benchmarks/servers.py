@@ -73,6 +73,10 @@ class Server:
         name = self.name if first else f"{self.name}@{number}"
         return replace(self, name=name, processes=self.fixed_processes or number)
 
+    def all_threads(self, threads: int) -> int:
+        """How many requests it can run at once, with `threads` in each process; one process alone has twice as many."""
+        return (2 if self.fixed_processes else self.processes) * threads
+
 
 def needs(*modules: str) -> Callable[[], str | None]:
     def missing() -> str | None:

@@ -12,15 +12,19 @@ from hypothesis import given, strategies as st
 import apps
 from gatekeep import GroupSettings, HttpSettings, Settings, SettingsError
 from gatekeep._settings import (
+    LONGEST_INTERRUPT,
+    LONGEST_REQUEST,
     AppTarget,
     Bind,
     BindKind,
     Spec,
     dashed,
     declared,
+    never_if_zero,
     owner_of,
     parse_app,
     parse_bind,
+    plain_type,
 )
 
 
@@ -279,12 +283,12 @@ def test_what_is_no_application_at_all_is_refused(app: Any) -> None:
 NUMBERS = {
     name: attribute.metadata["spec"]
     for name, (_, attribute) in declared().items()
-    if attribute.type in (int, float)
+    if plain_type(attribute) in (int, float)
 }
 
 
 def kind_of(name: str) -> type:
-    return declared()[name][1].type or str
+    return plain_type(declared()[name][1]) or str
 
 
 def edges(which: str) -> list[tuple[str, Any]]:
@@ -299,10 +303,18 @@ def edges(which: str) -> list[tuple[str, Any]]:
     return found
 
 
-def test_every_number_has_a_lower_limit_and_only_durations_and_the_body_have_no_upper() -> None:
+def test_every_number_has_a_lower_limit_and_only_durations_rates_and_what_lies_on_disk_have_no_upper() -> (
+    None
+):
     assert all(spec.least is not None for spec in NUMBERS.values())
     unlimited = {name for name, spec in NUMBERS.items() if spec.most is None}
-    assert unlimited == {"connect_timeout", "shutdown_timeout", "graceful_timeout", "limit_request_body"}
+    durations = {name for name, spec in NUMBERS.items() if spec.unit == "seconds"}
+    sizes = {"limit_request_body", "response_spool_size", "header_min_rate", "body_min_rate"}
+    assert unlimited == durations | sizes
+
+
+def test_durations_are_floats_and_everything_else_is_a_whole_number() -> None:
+    assert all((kind_of(name) is float) == (spec.unit == "seconds") for name, spec in NUMBERS.items())
 
 
 @pytest.mark.parametrize(("name", "value"), edges("good"))
@@ -331,7 +343,7 @@ def test_a_duration_may_be_a_whole_number_or_for_ever_and_is_never_nan(name: str
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-@pytest.mark.parametrize("value", [True, False, "5", None, b"5", [5], 5j], ids=repr)
+@pytest.mark.parametrize("value", [True, False, "5", b"5", [5], 5j], ids=repr)
 def test_a_number_is_a_number_and_no_bool(name: str, value: Any) -> None:
     kind = kind_of(name)
     assert (
@@ -342,6 +354,68 @@ def test_a_number_is_a_number_and_no_bool(name: str, value: Any) -> None:
 @pytest.mark.parametrize("name", [name for name in NUMBERS if kind_of(name) is int])
 def test_a_count_is_no_fraction(name: str) -> None:
     assert refusal(**{name: 5.0}).endswith("= 5.0: a value of type int is needed")
+
+
+DERIVED = {name for name, spec in NUMBERS.items() if spec.derived}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_nothing_is_a_number_only_where_it_is_derived(name: str) -> None:
+    if name in DERIVED:
+        assert setting(Settings.for_app("apps", **{name: None}), name) is None
+    else:
+        kind = kind_of(name).__name__
+        assert refusal(**{name: None}) == f"{dashed(name)} = None: a value of type {kind} is needed"
+
+
+# --- timers that may be off, and those that are made from others
+
+
+@pytest.mark.parametrize(("given_", "seconds"), [(0, math.inf), (0.0, math.inf), (0.5, 0.5), (7, 7)])
+def test_a_timer_of_0_is_off(given_: float, seconds: float) -> None:
+    assert never_if_zero(given_) == seconds
+    settings = Settings.for_app("apps", socket_timeout=given_, response_socket_timeout=given_)
+    assert settings.socket_timeout_of(settings.groups[0]) == seconds
+    assert settings.response_socket_timeout == seconds
+
+
+def socket_timeout(**options: Any) -> float:
+    settings = Settings.for_app("apps", **options)
+    return settings.socket_timeout_of(settings.groups[0])
+
+
+def test_the_socket_timeout_is_derived_where_it_is_not_given() -> None:
+    assert sorted(DERIVED) == ["response_socket_timeout", "socket_timeout"]
+    assert socket_timeout(threads=1) == 60 + 10 + 15 + 5 + 5
+    assert socket_timeout() == pytest.approx(191.6, abs=0.05), "as its help says"
+    assert f"{socket_timeout():.1f} with 5 threads" in NUMBERS["socket_timeout"].derived
+
+
+@given(st.integers(1, 1024), st.floats(0, 1e6), st.floats(0, 1e6))
+def test_the_derived_socket_timeout_outlasts_every_request_and_the_drain_of_its_process(
+    threads: int, graceful: float, shutdown: float
+) -> None:
+    longest = LONGEST_REQUEST * (1 + math.log(threads)) + LONGEST_INTERRUPT
+    derived = socket_timeout(threads=threads, graceful_timeout=graceful, shutdown_timeout=shutdown)
+    assert derived > longest + graceful + shutdown
+
+
+def test_a_stop_that_may_take_for_ever_leaves_no_socket_timeout() -> None:
+    assert socket_timeout(graceful_timeout=math.inf) == math.inf
+
+
+def test_the_response_socket_timeout_is_the_socket_timeout_unless_it_is_given() -> None:
+    assert Settings.for_app("apps").response_socket_timeout == socket_timeout()
+    assert Settings.for_app("apps", socket_timeout=7).response_socket_timeout == 7
+    assert Settings.for_app("apps", socket_timeout=0).response_socket_timeout == math.inf
+    both = Settings.for_app("apps", socket_timeout=7, response_socket_timeout=3)
+    assert (both.response_socket_timeout, both.socket_timeout_of(both.groups[0])) == (3, 7)
+
+
+def test_a_derived_timer_stays_what_it_was_made_from_in_a_changed_copy() -> None:
+    settings = Settings.for_app("apps")
+    changed = attrs.evolve(settings, graceful_timeout=115.0)
+    assert changed.response_socket_timeout == settings.response_socket_timeout + 100
 
 
 # --- words and switches
@@ -357,14 +431,34 @@ def test_any_other_codec_is_refused_with_the_three(value: str) -> None:
     assert refusal(http=value) == f"http = {value!r}: allowed is one of auto, strict, h11"
 
 
+@pytest.mark.parametrize("value", ["deadline", "pickup"])
+def test_a_request_is_shed_at_its_deadline_or_at_its_pickup(value: str) -> None:
+    assert Settings.for_app("apps", queue_shed=value).groups[0].queue_shed == value
+
+
+@pytest.mark.parametrize("value", ["", "Deadline", "never"])
+def test_any_other_time_to_shed_is_refused_with_the_two(value: str) -> None:
+    assert refusal(queue_shed=value) == f"queue-shed = {value!r}: allowed is one of deadline, pickup"
+
+
 @pytest.mark.parametrize("value", [1, 0, "yes", None])
-def test_a_switch_is_a_bool(value: Any) -> None:
-    assert refusal(allow_trace=value) == f"allow-trace = {value!r}: a value of type bool is needed"
+@pytest.mark.parametrize("name", ["allow_trace", "request_buffering"])
+def test_a_switch_is_a_bool(value: Any, name: str) -> None:
+    assert refusal(**{name: value}) == f"{dashed(name)} = {value!r}: a value of type bool is needed"
 
 
-@pytest.mark.parametrize("name", ["server_header", "name", "http"])
+@pytest.mark.parametrize("name", ["server_header", "name", "http", "queue_shed", "spool_dir"])
 def test_a_text_is_a_str(name: str) -> None:
-    assert refusal(**{name: 7}) == f"{name.replace('_', '-')} = 7: a value of type str is needed"
+    assert refusal(**{name: 7}) == f"{dashed(name)} = 7: a value of type str is needed"
+
+
+@pytest.mark.parametrize("value", ["", "/var/spool/a b", "\xe4", "a\nb"])
+def test_temporary_files_may_be_in_any_folder(value: str) -> None:
+    assert Settings.for_app("apps", spool_dir=value).http.spool_dir == value
+
+
+def test_a_folder_that_no_system_can_have_is_refused() -> None:
+    assert refusal(spool_dir="a\0b") == "spool-dir = 'a\\x00b': allowed is a folder's path"
 
 
 def test_folders_may_be_one_or_several() -> None:
@@ -465,7 +559,7 @@ def test_every_setting_of_every_section_is_declared() -> None:
     ("name", "spec"), [(name, attribute.metadata["spec"]) for name, (_, attribute) in declared().items()]
 )
 def test_every_setting_explains_itself(name: str, spec: Spec) -> None:
-    assert spec.help.endswith(".")
+    assert spec.help.endswith((".", "?"))
     assert spec.help[0].isupper() or spec.help[0].isdigit()
     assert all(alias.startswith("-") for alias in spec.aliases)
     assert spec.unit in ("", "seconds", "bytes")
@@ -476,6 +570,20 @@ def test_no_two_settings_have_a_flag_in_common() -> None:
     for _, attribute in declared().values():
         flags += attribute.metadata["spec"].aliases
     assert len(flags) == len(set(flags))
+
+
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [
+        ("--keep-alive", "keep_alive_timeout"),
+        ("--timeout-keep-alive", "keep_alive_timeout"),
+        ("--timeout-graceful-shutdown", "graceful_timeout"),
+        ("--workers-kill-timeout", "shutdown_timeout"),
+        ("--blocking-threads", "threads"),
+    ],
+)
+def test_other_servers_flags_are_known(flag: str, name: str) -> None:
+    assert flag in declared()[name][1].metadata["spec"].aliases
 
 
 def test_every_default_is_allowed() -> None:

@@ -5,11 +5,14 @@ anyio's streams cost 115 µs more a request, so the front speaks to sockets itse
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 
+import anyio
 from anyio.lowlevel import checkpoint
 
-from gatekeep._host import MSG_PEEK, SHUT_RD, SHUT_WR, Net, Socket
+from gatekeep._alarms import Alarm
+from gatekeep._host import MSG_PEEK, SHUT_RD, SHUT_WR, Ended, Net, Socket
 
 READ_SIZE = 65536
 
@@ -19,22 +22,54 @@ CHECKPOINT_BYTES = 1 << 20
 OPERATION_COST = 4096
 
 
+class WaitExpired(TimeoutError):
+    """A wait took too long: the alarm rang, or a send's time was over. (A plain TimeoutError is TCP's own.)"""
+
+
 class Channel:
     """Reads and writes one socket.
 
-    Every method may raise `OSError` as the socket does. A send that was cancelled has condemned the connection: nobody knows how
-    much of it went out.
+    Every method may raise `OSError` as the socket does. A send that was cancelled or timed out has condemned the connection:
+    nobody knows how much of it went out.
+
+    Args:
+        alarm: bounds the waits of `receive`: when it rings they raise `WaitExpired`. One alarm serves one channel at a time.
+        send_timeout: how long a send may wait until some of it goes out, in seconds; then it raises `WaitExpired`.
     """
 
-    __slots__ = ("_credit", "_interrupted", "_maybe_more", "_net", "_waiter", "socket")
+    __slots__ = (
+        "_alarm",
+        "_credit",
+        "_interrupted",
+        "_maybe_more",
+        "_net",
+        "_send_timeout",
+        "_waiter",
+        "socket",
+    )
 
-    def __init__(self, net: Net, socket: Socket) -> None:
+    def __init__(
+        self, net: Net, socket: Socket, alarm: Alarm | None = None, send_timeout: float = math.inf
+    ) -> None:
         self.socket = socket
         self._net = net
         self._waiter = net.waiter(socket)
+        self._alarm = alarm
+        if alarm is not None:
+            alarm.ring = self._waiter.interrupt
+        self._send_timeout = send_timeout
         self._credit = CHECKPOINT_BYTES
         self._maybe_more = False
         self._interrupted = False
+
+    @property
+    def ended(self) -> Ended:
+        """How far the peer has ended the connection, as far as that is known without a read."""
+        return self._waiter.ended
+
+    def when_ended(self, callback: Callable[[], None]) -> None:
+        """Call back whenever the peer ends its connection further, whoever waits for what."""
+        self._waiter.on_end = callback
 
     async def receive(self, size: int = READ_SIZE) -> bytes:
         """What is there, or what comes next; empty at the end of the stream."""
@@ -55,6 +90,8 @@ class Channel:
         if self._maybe_more or self._interrupted:
             return await self.receive(size)
         while True:
+            if self._alarm is not None and self._alarm.rang:
+                raise WaitExpired("nothing came in time")
             self._credit = CHECKPOINT_BYTES
             await self._waiter.wait_readable()
             try:
@@ -92,16 +129,15 @@ class Channel:
         sent = self._send_some(data)
         return None if sent == len(data) else memoryview(data)[sent:]
 
-    async def send_parts(self, parts: Sequence[bytes | memoryview]) -> None:
-        """All of them, in one write where they are small."""
-        if sum(map(len, parts)) <= READ_SIZE:
+    def send_parts_nowait(self, parts: list[bytes | memoryview]) -> list[bytes | memoryview]:
+        """As much of them as goes at once, in one write where they are small; what is left."""
+        if len(parts) > 1 and sum(map(len, parts)) <= READ_SIZE:
             parts = [b"".join(parts)]
-        for part in parts:
+        for index, part in enumerate(parts):
             rest = self.send_nowait(part)
             if rest:
-                await self.send_rest(rest)
-            elif self._credit < 0:
-                await self._yield()
+                return [rest, *parts[index + 1 :]]
+        return []
 
     def _send_some(self, data: bytes | memoryview) -> int:
         self._credit -= len(data) + OPERATION_COST
@@ -114,7 +150,10 @@ class Channel:
         """What `send_nowait` has left."""
         while rest:
             self._credit = CHECKPOINT_BYTES
-            await self._waiter.wait_writable()
+            with anyio.move_on_after(self._send_timeout) as patience:
+                await self._waiter.wait_writable()
+            if patience.cancelled_caught:
+                raise WaitExpired(f"nothing was taken for {self._send_timeout:g} s")
             rest = rest[self._send_some(rest) :]
 
     async def _yield(self) -> None:

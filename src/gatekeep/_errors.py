@@ -5,12 +5,20 @@ GatekeepError
 ├── CannotStart              no process of a group ever became ready, port in use    (exit status 3)
 └── RequestFailed            ends one request; has `stage`, `status`, `outcome`
     ├── Refused              what the client sent is not acceptable                  (400 … 505)
+    │   └── HeadExpired      its head did not come in time                           (408)
+    ├── BodyExpired          its body did not come in time                           (408)
+    ├── NoSpace              there is no room to keep its body                       (507)
     ├── ClientGone           nobody is there to answer
-    │   └── BodyLost         … and it went inside the request's body
+    │   ├── BodyLost         … and it went inside the request's body
+    │   ├── ClientLeft       … or while the request waited for a worker
+    │   └── ClientStalled    … or it stopped reading
+    ├── Overloaded           too many requests wait already                          (503)
     ├── ConnectExpired       the group's backlog stayed full for connect-timeout     (503)
     │   └── ConnectFailed    … or cannot be reached at all                           (503)
     ├── NeverClaimed         every attempt ended before a worker claimed it          (503)
-    ├── QueueExpired         it waited longer than queue-timeout                     (504)
+    ├── QueueExpired         a worker found that it waited longer than queue-timeout (504)
+    │   └── QueueOverdue     … or we did, at the deadline                            (504)
+    ├── HopExpired           nothing came from the worker for socket-timeout         (504)
     ├── ApplicationFailed    the application raised before it produced a head        (500)
     ├── ProcessLost          a worker claimed it and ended before the head           (502)
     └── Truncated            the response stopped short; what is out cannot be taken back
@@ -51,12 +59,14 @@ class RequestFailed(GatekeepError):
         status: the HTTP status of the answer, 0 where nobody can be answered.
         outcome: the word under which it is counted (`gatekeep._events.Outcome`).
         event: what the log says above debug, empty where the canonical record says enough.
+        timer: the setting that fired, empty where none did.
     """
 
     stage: ClassVar[Stage]
     status: int
     outcome: ClassVar[str]
     event: ClassVar[str] = ""
+    timer: str = ""
 
 
 class Refused(RequestFailed):
@@ -72,6 +82,35 @@ class Refused(RequestFailed):
         super().__init__(reason)
         self.status = int(status)
         self.reason = reason
+
+
+class HeadExpired(Refused):
+    """The request's head did not come within header-timeout, or kept us longer than header-max-timeout."""
+
+    status = 408
+    timer = "header-timeout"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(HTTPStatus.REQUEST_TIMEOUT, reason)
+
+
+class BodyExpired(RequestFailed):
+    """The request's body did not come within body-timeout, or kept us longer than body-max-timeout."""
+
+    stage = Stage.BODY
+    outcome = "refused"
+    status = 408
+    event = "body.expired"
+    timer = "body-timeout"
+
+
+class NoSpace(RequestFailed):
+    """The temporary file for the request's body cannot grow: the disk is full, or we are out of descriptors."""
+
+    stage = Stage.BODY
+    outcome = "shed"
+    status = 507
+    event = "body.no_space"
 
 
 class ClientGone(RequestFailed):
@@ -93,6 +132,29 @@ class BodyLost(ClientGone):
     event = "body.lost"
 
 
+class ClientLeft(ClientGone):
+    """The client ended its side while the request waited: it has not run. One that only half-closed can read the answer."""
+
+    stage = Stage.QUEUE
+    status = 503
+
+
+class ClientStalled(ClientGone):
+    """The client took nothing of the response for response-socket-timeout."""
+
+    event = "respond.stalled"
+    timer = "response-socket-timeout"
+
+
+class Overloaded(RequestFailed):
+    """As many requests as max-waiting allows wait for a place in the group's backlog."""
+
+    stage = Stage.ADMIT
+    outcome = "shed"
+    status = 503
+    event = "admit.refused"
+
+
 class ConnectExpired(RequestFailed):
     """The group's backlog stayed full for connect-timeout ("On exhaustion the request is failed with HTTP 503")."""
 
@@ -100,12 +162,14 @@ class ConnectExpired(RequestFailed):
     outcome = "shed"
     status = 503
     event = "connect.expired"
+    timer = "connect-timeout"
 
 
 class ConnectFailed(ConnectExpired):
     """The group's listener cannot be reached (a missing file, permissions): fails at once, without a retry."""
 
     event = "connect.failed"
+    timer = ""
 
 
 class NeverClaimed(RequestFailed):
@@ -124,6 +188,24 @@ class QueueExpired(RequestFailed):
     outcome = "queue_timeout"
     status = 504
     event = "pickup.discarded"
+    timer = "queue-timeout"
+
+
+class QueueOverdue(QueueExpired):
+    """Nobody had claimed it when queue-timeout was over; we took it back. It has not run and will not."""
+
+    stage = Stage.QUEUE
+    event = "queue.expired"
+
+
+class HopExpired(RequestFailed):
+    """Nothing came from the worker for socket-timeout, nor did it take anything. Whatever the application does goes nowhere."""
+
+    stage = Stage.RUN
+    outcome = "interrupted"
+    status = 504
+    event = "run.expired"
+    timer = "socket-timeout"
 
 
 class ApplicationFailed(RequestFailed):
@@ -144,7 +226,15 @@ class ProcessLost(RequestFailed):
 
 
 class Truncated(RequestFailed):
-    """The response stopped short. What is out cannot be taken back: the connection is closed so that the client can tell."""
+    """The response stopped short. What is out cannot be taken back: the connection is closed so that the client can tell.
+
+    Args:
+        timer: the setting that fired, if one did.
+    """
+
+    def __init__(self, reason: str, timer: str = "") -> None:
+        super().__init__(reason)
+        self.timer = timer
 
     stage = Stage.RESPOND
     outcome = "truncated"

@@ -20,19 +20,30 @@ class Outcome(StrEnum):
     APP_ERROR = "app_error"
     """The application raised before its head; the client got 500."""
     SHED = "shed"
-    """No worker could be had in time; the client got 503."""
+    """No worker could be had in time, or its body could not be kept; the client got 503 or 507."""
     QUEUE_TIMEOUT = "queue_timeout"
     """It waited longer than queue-timeout; the client got 504."""
     REFUSED = "refused"
-    """What the client sent is not acceptable; it got 4xx, 501 or 505."""
+    """What the client sent is not acceptable, or came too slowly; it got 4xx, 501 or 505."""
     INTERRUPTED = "interrupted"
-    """It ran past its timer; the client got 504."""
+    """It ran past a timer; the client got 504."""
     LOST = "lost"
     """It had started and its process ended; the client got 502."""
     CLIENT_GONE = "client_gone"
     """Nobody was there to take the answer."""
     TRUNCATED = "truncated"
     """The response stopped short; the client could see that."""
+
+
+class Action(StrEnum):
+    """What was done about a request that came to no good end."""
+
+    ANSWERED = "answered"
+    """The client got a status of ours."""
+    CLOSED = "closed"
+    """The connection was closed inside the response, so that the client can tell."""
+    DROPPED = "dropped"
+    """Nobody was there to be told."""
 
 
 class Logger(Protocol):
@@ -77,16 +88,22 @@ class Record:
         number: the request's number.
         began: its first byte was read. received: its head was complete. written: the (last) envelope went out.
         claimed: a worker took it. answered: the application's head arrived. ended: all is over.
+        buffered: its body was there, where it was received before a worker was asked.
         stage: where it is, and at the end where it ended.
+        timer, age, action: of a request that came to no good end: the setting that fired, how many seconds after `began`,
+            and what was done about it.
         body_in, body_out: bytes of bodies, decoded, from and to the client.
     """
 
     __slots__ = (
+        "action",
+        "age",
         "answered",
         "attempts",
         "began",
         "body_in",
         "body_out",
+        "buffered",
         "claimed",
         "client",
         "ended",
@@ -102,6 +119,7 @@ class Record:
         "stage",
         "status",
         "thread",
+        "timer",
         "written",
     )
 
@@ -109,8 +127,11 @@ class Record:
         self.number = number
         self.client = client
         self.began = began
-        self.received = self.written = self.claimed = self.answered = self.ended = 0.0
-        self.method = self.path = self.protocol = self.group = self.reason = ""
+        self.received = self.buffered = self.written = self.claimed = self.answered = self.ended = (
+            self.age
+        ) = 0.0
+        self.method = self.path = self.protocol = self.group = self.reason = self.timer = ""
+        self.action: Action | None = None
         self.stage = Stage.PARSE
         self.outcome: Outcome | None = None
         self.status = self.pid = self.attempts = self.body_in = self.body_out = 0
@@ -120,10 +141,16 @@ class Record:
         """What was asked, as far as it is known."""
         self.method, self.path, self.protocol = method, path, protocol
 
+    def failed(self, outcome: Outcome, reason: str, timer: str, action: Action, now: float) -> None:
+        """It came to no good end."""
+        self.outcome, self.reason, self.timer, self.action = outcome, reason, timer, action
+        self.age = now - self.began
+
     def stage_times(self) -> dict[str, float]:
         """Seconds spent in each stage that was entered, in order; they add up to the whole."""
         marks = (
             (Stage.PARSE, self.received),
+            (Stage.BODY, self.buffered),
             (Stage.CONNECT, self.written),
             (Stage.QUEUE, self.claimed),
             (Stage.RUN, self.answered),
@@ -132,6 +159,8 @@ class Record:
         times: dict[str, float] = {}
         last = self.began
         for stage, mark in marks:
+            if not mark and stage is Stage.BODY:
+                continue  # it was passed on as it came, or there was none
             if not mark:
                 break
             times[stage] = round(mark - last, 6)
@@ -142,6 +171,12 @@ class Record:
 
     def fields(self) -> dict[str, Any]:
         """The canonical event's fields, as plain data."""
+        fields = self._usual_fields()
+        if self.action is not None:
+            fields |= {"timer": self.timer, "age": round(self.age, 6), "action": self.action}
+        return fields
+
+    def _usual_fields(self) -> dict[str, Any]:
         return {
             "request_id": request_name(self.number),
             "client": self.client,

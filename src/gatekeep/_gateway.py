@@ -13,6 +13,7 @@ import anyio.from_thread
 import attrs
 from anyio.abc import TaskGroup, TaskStatus
 
+from gatekeep._alarms import Alarms
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger, SilentLogger
 from gatekeep._group import Group
@@ -77,6 +78,7 @@ class Gateway:
         self._debug = debug
         self._counters = Counters()
         self._group: Group | None = None
+        self._dispatch: HopDispatch | None = None
         self._hurry: anyio.CancelScope | None = None
         self._hurried = False
         self._portal: anyio.from_thread.BlockingPortal | None = None
@@ -84,9 +86,14 @@ class Gateway:
 
     def statistics(self) -> Statistics:
         """A snapshot of what the gateway has done since it was made, by stage and outcome."""
-        group = self._group
+        group, dispatch = self._group, self._dispatch
+        if group is None or dispatch is None:
+            return self._counters.snapshot(waiting=0, standing=0, oldest=0.0, processes=())
         return self._counters.snapshot(
-            standing=group.standing() if group else 0, processes=group.ready() if group else ()
+            waiting=len(dispatch.entrance.admission),
+            standing=len(group.standing),
+            oldest=dispatch.oldest_wait(),
+            processes=group.ready(),
         )
 
     @contextlib.asynccontextmanager
@@ -127,13 +134,21 @@ class Gateway:
         (group_settings,) = settings.groups
         with _Doors(host, settings) as doors, _home(host, group_settings) as home:
             self._group = group = Group(group_settings.name, group_settings.processes, home.address)
-            dispatch = HopDispatch(host.net, host.clock, group, group_settings, self._counters, self._log)
-            front = Front(host, settings.http, dispatch, self._counters, self._log)
+            self._dispatch = dispatch = HopDispatch(
+                host.net, host.clock, group, group_settings, self._counters, self._log,
+                socket_timeout=settings.socket_timeout_of(group_settings), relieve=lambda: front.relieve(),
+            )  # fmt: skip
+            alarms = Alarms()
+            front = Front(
+                host, settings.http, dispatch, alarms, self._counters, self._log,
+                response_socket_timeout=settings.response_socket_timeout,
+            )  # fmt: skip
             supervisor = Supervisor(
                 host, group_settings, group, home, self._counters, self._log,
                 folders=_folders(group_settings), module_path=_module_path(), debug=self._debug,
             )  # fmt: skip
             async with anyio.create_task_group() as tasks:
+                tasks.start_soon(alarms.run, host.clock)
                 await tasks.start(supervisor.run)
                 shop = _Shop(host, front, doors, settings.graceful_timeout, self._log)
                 await tasks.start(shop.run)

@@ -16,7 +16,13 @@ class Hop(Protocol):
     pid: int
     """The process that claimed it; 0 while none did."""
 
+    since: float
+    """When its request was first offered to the group, in seconds of the shared clock."""
+
     def take_back(self) -> None:
+        """Give it up, so that the request is offered again, if a worker has it in hand and has not spoken."""
+
+    def give_up(self) -> None:
         """Give it up, so that the request is offered again, unless a claim is already on its way."""
 
     def process_ended(self) -> None:
@@ -30,33 +36,37 @@ class Group:
         name: the group's name.
         processes: how many processes it should have.
         address: what `Net.connect` needs to reach its listener.
+        standing: the hops that no process has claimed, oldest offer first.
     """
 
     def __init__(self, name: str, processes: int, address: str) -> None:
         self.name = name
         self.processes = processes
         self.address = address
+        self.standing: dict[Hop, None] = {}
+        self._claimed: dict[Hop, None] = {}
         self._ready: dict[int, None] = {}
         self._gone: set[int] = set()
-        self._hops: dict[Hop, None] = {}
 
     def enter(self, hop: Hop) -> None:
         """A request goes to the group over this hop."""
-        self._hops[hop] = None
+        self.standing[hop] = None
 
     def leave(self, hop: Hop) -> None:
         """The hop has come to its end."""
-        self._hops.pop(hop, None)
+        self.standing.pop(hop, None)
+        self._claimed.pop(hop, None)
 
     def claimed(self, hop: Hop) -> None:
         """The hop's claim has arrived. It may be older than the news of its process's end."""
+        self.standing.pop(hop, None)
+        self._claimed[hop] = None
         if hop.pid in self._gone:
             hop.process_ended()
 
-    def standing(self) -> int:
-        """How many requests no process has claimed yet."""
-        # A copy, made in one step: other threads may ask.
-        return sum(not hop.pid for hop in list(self._hops))
+    def oldest_offer(self, now: float) -> float:
+        """Since when the oldest request stands unclaimed; `now` where there is none."""
+        return next(iter(self.standing)).since if self.standing else now
 
     def process_started(self, pid: int) -> None:
         """A process with this pid exists (again)."""
@@ -76,11 +86,16 @@ class Group:
         was_ready = pid in self._ready
         self._ready.pop(pid, None)
         self._gone.add(pid)
-        for hop in tuple(self._hops):
+        for hop in tuple(self._claimed):
             if hop.pid == pid:
                 hop.process_ended()
-            elif not hop.pid and was_ready:
+        if was_ready:
+            for hop in tuple(self.standing):
                 hop.take_back()
+
+    def is_ready(self) -> bool:
+        """Whether any process takes requests."""
+        return bool(self._ready)
 
     def ready(self) -> tuple[int, ...]:
         """The pids of the processes that are ready, oldest first."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Callable, Sequence
+from enum import IntEnum
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -43,12 +44,33 @@ class Listener(Protocol):
     def close(self) -> None: ...
 
 
+class Ended(IntEnum):
+    """What is known of the peer's end of a connection."""
+
+    NOT = 0
+    SENDING = 1
+    """It sends no more. It may be gone, or has shut this direction only: both look the same."""
+    BROKEN = 2
+    """It was reset, or both directions are shut."""
+
+
+def ignore_end() -> None:
+    """For a waiter whose socket's end interests nobody."""
+
+
 class Waiter(Protocol):
     """Waits for one socket. At most one task may wait for each direction.
+
+    Attributes:
+        ended: how far the peer has ended the connection, where the system tells it without a wait.
+        on_end: called when that changes.
 
     An event may be reported only once: whoever waits again must first have read (or accepted) all that there was, that is
     until `BlockingIOError`, or until a read came short of the size that was asked for.
     """
+
+    ended: Ended
+    on_end: Callable[[], None]
 
     def wait_readable(self) -> Awaitable[None]:
         """Return when a `recv` or `accept` may succeed; it may also be too early."""
@@ -106,6 +128,9 @@ class Net(Protocol):
             BlockingIOError: its backlog is full.
             OSError: as `connect` does.
         """
+
+    def describe(self, address: str) -> str:
+        """An address of `connect` and who we are, for people: "/run/user/33/…/default.sock as user www-data"."""
 
     def waiter(self, socket: Socket | Listener) -> Waiter:
         """The waiter for a socket; its one registration with the event loop lives in it."""
@@ -190,6 +215,30 @@ class Chance(Protocol):
         """That many random bits."""
 
 
+class SpoolFile(Protocol):
+    """A temporary file without a name, made when it is first written to.
+
+    Every method blocks, and may be called from several threads at once, also after `close`.
+    """
+
+    def pwrite(self, data: bytes | memoryview, offset: int, /) -> int:
+        """Write at an offset: how much of it, as `os.pwrite` does.
+
+        Raises:
+            OSError: the file cannot be made or written, or is closed.
+        """
+
+    def pread(self, size: int, offset: int, /) -> bytes:
+        """Read at an offset, as `os.pread` does.
+
+        Raises:
+            OSError: it cannot be read, or is closed.
+        """
+
+    def close(self) -> None:
+        """Give the file back, when nobody is inside another method any more."""
+
+
 class Host(Protocol):
     """The operating system, as far as the gateway asks it for anything."""
 
@@ -201,6 +250,9 @@ class Host(Protocol):
     def clock(self) -> Clock: ...
     @property
     def chance(self) -> Chance: ...
+
+    def spool_file(self, folder: str) -> SpoolFile:
+        """A temporary file in a folder; empty means the system's place for such files. Blocks on nothing yet."""
 
     def run_blocking(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Call what may block, in a thread of the gateway's own (not of anyio's shared forty), and return its result."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import mmap
 import os
+import pwd
 import random
 import select
 import shutil
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,9 +28,9 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from gatekeep._host import GroupHome, Listener, Peer, Process, Socket, Waiter
+from gatekeep._host import GroupHome, Listener, Peer, Process, Socket, SpoolFile, Waiter
 from gatekeep._settings import Bind, BindKind
-from gatekeep._waiters import Hub, LoopWaiter, TrioWaiter, is_asyncio
+from gatekeep._waiters import AsyncioLoop, Hub, LoopWaiter, TrioLoop, TrioWaiter, is_asyncio
 
 T = TypeVar("T")
 
@@ -38,8 +41,9 @@ class RealNet:
     """The system's sockets. Made inside the event loop that is to wait for them."""
 
     def __init__(self) -> None:
-        self._hub = Hub() if is_asyncio() and hasattr(select, "epoll") else None
-        if self._hub is not None:
+        self._hub: Hub | None = None
+        if hasattr(select, "epoll"):
+            self._hub = Hub(AsyncioLoop() if is_asyncio() else TrioLoop())
             self._make_waiter: Callable[[Any], Waiter] = self._hub.waiter
         else:
             self._make_waiter = LoopWaiter if is_asyncio() else TrioWaiter
@@ -94,6 +98,17 @@ class RealNet:
             sock.close()
             raise OSError(error, os.strerror(error))
         return sock
+
+    def describe(self, address: str) -> str:
+        try:
+            path = os.readlink(address)
+        except OSError:
+            path = address
+        try:
+            user = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:
+            user = str(os.geteuid())
+        return f"{path} as user {user}"
 
     def unread(self, sock: Socket) -> int:
         assert isinstance(sock, socket.socket)
@@ -369,6 +384,44 @@ def _start(home: RealGroupHome, control: int, log: int) -> subprocess.Popen[byte
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+# --- temporary files ------------------------------------------------------------------------------------------------
+
+
+class RealSpoolFile:
+    """A temporary file.
+
+    The lock is for a thread whose task did not wait for its end (asyncio cancels whatever is awaited): without it a `close`
+    lets the thread write into whatever file or socket gets the descriptor's number next, or make a file that nobody closes.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder or None
+        self._lock = threading.Lock()
+        self._file: io.FileIO | None = None
+        self._closed = False
+
+    def pwrite(self, data: bytes | memoryview, offset: int) -> int:
+        with self._lock:
+            return os.pwrite(self._descriptor(), data, offset)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        with self._lock:
+            return os.pread(self._descriptor(), size, offset)
+
+    def _descriptor(self) -> int:
+        if self._closed:
+            raise OSError(errno.EBADF, "the temporary file is closed")
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115
+        return self._file.fileno()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._file is not None:
+                self._file.close()
+
+
 # --- the rest -------------------------------------------------------------------------------------------------------
 
 
@@ -394,6 +447,9 @@ class RealHost:
         self.processes = RealProcesses(self.net, self.run_blocking)
         self.clock = RealClock()
         self.chance = RealChance()
+
+    def spool_file(self, folder: str) -> SpoolFile:
+        return RealSpoolFile(folder)
 
     async def run_blocking(self, function: Callable[..., T], *args: Any) -> T:
         return await anyio.to_thread.run_sync(function, *args, limiter=self._limiter)

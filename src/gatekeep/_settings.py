@@ -313,7 +313,7 @@ class GroupSettings:
     )
     queue_shed: str = setting(
         "deadline",
-        "When a request beyond its queue-timeout is answered: at the deadline, or, as mod_wsgi does, only at its pickup by a worker.",
+        "When a request beyond its queue-timeout is answered: at the deadline, or, as mod_wsgi does, not before its pickup.",
         choices=("deadline", "pickup"),
     )
     client_gone_delay: float = setting(
@@ -324,7 +324,7 @@ class GroupSettings:
     )
     socket_timeout: float | None = setting(
         None,
-        "How long one read or write between gateway and worker may take, the wait for a response's head included; then 504. 0: for ever.",
+        "How long one read or write between gateway and worker may take, the wait for the head included; then 504. 0: for ever.",
         unit="seconds",
         least=0,
         derived="the longest a request can run and its process drain, and 5 seconds: 191.6 with 5 threads",

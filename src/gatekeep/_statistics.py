@@ -18,8 +18,12 @@ class Statistics:
     Attributes:
         requests: how many ended, by the stage where they ended and their outcome. Pairs that never occurred are absent.
         in_flight: requests that have not ended: their head was read.
-        standing: of those, how many no worker has claimed yet.
+        waiting: of those, how many wait for a place in the group's backlog.
+        standing: of those, how many stand in the backlog: no worker has claimed them yet.
+        oldest: for how many seconds the oldest of both has waited; 0.0 where there is none.
         connections: open connections of clients, idle ones included.
+        idle_closed: connections that were closed between two requests, for keep-alive-timeout or to make room.
+        timers: how often each timer ended a request, by the name of its setting. Those that never did are absent.
         retries: attempts that ended before a worker claimed the request, so that it was offered again.
         dropped_fields: header fields that were dropped because their names could forge others (underscores, `Proxy`).
         dropped_log_records: log records that were dropped because their reader was too slow.
@@ -29,8 +33,12 @@ class Statistics:
 
     requests: Mapping[tuple[Stage, Outcome], int]
     in_flight: int
+    waiting: int
     standing: int
+    oldest: float
     connections: int
+    idle_closed: int
+    timers: Mapping[str, int]
     retries: int
     dropped_fields: int
     dropped_log_records: int
@@ -52,7 +60,9 @@ class Counters:
     def __init__(self) -> None:
         self.requests: dict[tuple[Stage, Outcome], int] = {}
         self.in_flight = 0
+        self.timers: dict[str, int] = {}
         self.connections = 0
+        self.idle_closed = 0
         self.retries = 0
         self.dropped_fields = 0
         self.dropped_log_records = 0
@@ -64,14 +74,22 @@ class Counters:
         assert record.outcome is not None
         key = record.stage, record.outcome
         self.requests[key] = self.requests.get(key, 0) + 1
+        if record.timer:
+            self.timers[record.timer] = self.timers.get(record.timer, 0) + 1
 
-    def snapshot(self, *, standing: int, processes: tuple[int, ...]) -> Statistics:
+    def snapshot(
+        self, *, waiting: int, standing: int, oldest: float, processes: tuple[int, ...]
+    ) -> Statistics:
         """All of it now, unchangeable."""
         return Statistics(
             requests=MappingProxyType(dict(self.requests)),
             in_flight=self.in_flight,
+            waiting=waiting,
             standing=standing,
+            oldest=oldest,
             connections=self.connections,
+            idle_closed=self.idle_closed,
+            timers=MappingProxyType(dict(self.timers)),
             retries=self.retries,
             dropped_fields=self.dropped_fields,
             dropped_log_records=self.dropped_log_records,

@@ -5,28 +5,35 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Protocol
+
+from gatekeep._host import Ended, ignore_end
 
 if hasattr(select, "epoll"):
     READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
-    ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+    BROKEN = select.EPOLLHUP | select.EPOLLERR
+    ENDED = select.EPOLLRDHUP | BROKEN
     # Not EPOLLRDHUP: a client that has shut its sending side is reported again with every look, and may not be reading.
-    WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
+    WRITABLE = select.EPOLLOUT | BROKEN
 
 
 class Hub:
-    """Waits for all sockets of an asyncio or uvloop program through one epoll of our own, which the loop watches.
+    """Waits for all sockets of a program through one epoll of our own, which the event loop watches.
 
-    The loop's own registration of each hop costs up to four `epoll_ctl` a request (uvloop), or as many Python calls (asyncio);
-    here it is one. Edge-triggered: an event that comes while nobody waits is remembered, so nothing is ever registered again.
+    The loop's own registration of each hop costs up to four `epoll_ctl` a request (uvloop), as many Python calls (asyncio), or
+    one `epoll_ctl` for each wait (trio); here it is one for a socket's life. Edge-triggered: an event that comes while nobody
+    waits is remembered, so nothing is ever registered again, and a client that goes while its request runs is noticed without
+    a wait.
     """
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
         self._epoll = select.epoll()
         self._waiters: dict[int, HubWaiter] = {}
-        self._loop.add_reader(self._epoll.fileno(), self._on_events)
-        self.new_future = self._loop.create_future
+        self.new_future = loop.new_future
+        self.checkpoint = loop.checkpoint
+        loop.watch(self._epoll.fileno(), self._on_events)
 
     def waiter(self, sock: Any) -> HubWaiter:
         """A waiter for a socket that has none."""
@@ -60,27 +67,26 @@ class Hub:
 
     def close(self) -> None:
         """Watch nothing any more."""
-        self._loop.remove_reader(self._epoll.fileno())
+        self._loop.unwatch(self._epoll.fileno())
         self._epoll.close()
 
 
 class HubWaiter:
     """Waits for one socket."""
 
-    __slots__ = ("_ended", "_fd", "_hub", "_readable", "_reader", "_writer")
+    __slots__ = ("_fd", "_hub", "_readable", "_reader", "_writer", "ended", "on_end")
 
     def __init__(self, hub: Hub, fd: int) -> None:
         self._hub = hub
         self._fd = fd
         self._readable = False
-        self._ended = False
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
+        self._reader: Future | None = None
+        self._writer: Future | None = None
+        self.ended = Ended.NOT
+        self.on_end: Callable[[], None] = ignore_end
 
     def happened(self, mask: int) -> None:
         """Events that epoll reported. An end lasts, so that whoever waits for it later is told, too."""
-        if mask & ENDED:
-            self._ended = True
         if mask & ~select.EPOLLOUT:
             if self._reader is not None and not self._reader.done():
                 self._reader.set_result(None)
@@ -88,11 +94,14 @@ class HubWaiter:
                 self._readable = True
         if self._writer is not None and mask & WRITABLE and not self._writer.done():
             self._writer.set_result(None)
+        if mask & ENDED:
+            self.ended = Ended.BROKEN if mask & BROKEN else Ended.SENDING
+            self.on_end()
 
     async def wait_readable(self) -> None:
-        if self._readable or self._ended:
+        if self._readable or self.ended:
             self._readable = False
-            await asyncio.sleep(0)
+            await self._hub.checkpoint()
             return
         self._reader = future = self._hub.new_future()
         try:
@@ -114,7 +123,101 @@ class HubWaiter:
             self._hub.want_writable(self._fd, False)
 
     def close(self) -> None:
+        self.on_end = ignore_end
         self._hub.forget(self._fd, self)
+
+
+class Future(Protocol):
+    """A result that one task waits for."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: None, /) -> None: ...
+    def __await__(self) -> Generator[Any, None, None]: ...
+
+
+class Loop(Protocol):
+    """What the hub needs of an event loop."""
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call back whenever the descriptor is readable."""
+
+    def unwatch(self, fd: int) -> None:
+        """Do so no more."""
+
+    @property
+    def new_future(self) -> Callable[[], Future]: ...
+    @property
+    def checkpoint(self) -> Callable[[], Awaitable[None]]: ...
+
+
+class AsyncioLoop:
+    """asyncio, or uvloop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.new_future: Callable[[], Future] = self._loop.create_future
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        self._loop.add_reader(fd, callback)
+
+    def unwatch(self, fd: int) -> None:
+        self._loop.remove_reader(fd)
+
+    async def checkpoint(self) -> None:
+        await asyncio.sleep(0)
+
+
+class TrioLoop:
+    """trio."""
+
+    def __init__(self) -> None:
+        import trio
+
+        self._trio = trio
+        self.checkpoint: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        self._trio.lowlevel.spawn_system_task(self._watch, fd, callback)
+
+    async def _watch(self, fd: int, callback: Callable[[], None]) -> None:
+        try:
+            while True:
+                await self._trio.lowlevel.wait_readable(fd)
+                callback()
+        except self._trio.ClosedResourceError:
+            pass  # unwatched
+
+    def unwatch(self, fd: int) -> None:
+        self._trio.lowlevel.notify_closing(fd)
+
+    def new_future(self) -> Future:
+        return TrioFuture(self._trio.lowlevel)
+
+
+class TrioFuture:
+    """A future for one waiting task, which trio has not."""
+
+    __slots__ = ("_done", "_lowlevel", "_task")
+
+    def __init__(self, lowlevel: Any) -> None:
+        self._lowlevel = lowlevel
+        self._task: Any = None
+        self._done = False
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, result: None, /) -> None:
+        self._done = True
+        self._lowlevel.reschedule(self._task)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        self._task = self._lowlevel.current_task()
+        yield from self._lowlevel.wait_task_rescheduled(self._abort).__await__()
+
+    def _abort(self, _: Any) -> Any:
+        self._done = True
+        return self._lowlevel.Abort.SUCCEEDED
 
 
 class LoopWaiter:
@@ -124,7 +227,7 @@ class LoopWaiter:
     comes and nobody waits, for then it would wake the loop for ever.
     """
 
-    __slots__ = ("_fd", "_loop", "_reader", "_registered", "_writer")
+    __slots__ = ("_fd", "_loop", "_reader", "_registered", "_writer", "ended", "on_end")
 
     def __init__(self, sock: socket.socket) -> None:
         self._fd = sock.fileno()
@@ -132,6 +235,8 @@ class LoopWaiter:
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._registered = False
+        self.ended = Ended.NOT  # nobody tells us
+        self.on_end: Callable[[], None] = ignore_end
 
     async def wait_readable(self) -> None:
         if not self._registered:
@@ -175,9 +280,9 @@ class LoopWaiter:
 
 
 class TrioWaiter:
-    """trio waits for descriptors itself."""
+    """The same on trio, which waits for descriptors itself."""
 
-    __slots__ = ("_closed", "_lowlevel", "_reading", "_socket")
+    __slots__ = ("_closed", "_lowlevel", "_reading", "_socket", "ended", "on_end")
 
     def __init__(self, sock: socket.socket) -> None:
         from trio import ClosedResourceError, lowlevel
@@ -186,6 +291,8 @@ class TrioWaiter:
         self._lowlevel = lowlevel
         self._closed = ClosedResourceError
         self._reading = False
+        self.ended = Ended.NOT
+        self.on_end: Callable[[], None] = ignore_end
 
     async def wait_readable(self) -> None:
         self._reading = True

@@ -28,6 +28,8 @@ SETTINGS = st.builds(
     folders=st.lists(TEXT, max_size=3),
     module_path=st.lists(TEXT, max_size=3),
     shutdown_timeout=st.floats(0),
+    queue_timeout=st.floats(0),
+    socket_timeout=st.floats(0),
     debug=st.booleans(),
 )
 

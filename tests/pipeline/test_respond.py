@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import tracemalloc
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -114,7 +115,21 @@ def test_much_is_written_before_the_input_is_read_without_a_deadlock(client: Cli
     assert answer.body == b"w" * size + b"|%d" % size
 
 
-def test_request_and_response_move_at_the_same_time(client: Client) -> None:
+@pytest.fixture(scope="module")
+def streaming(loop: str) -> Iterator[Site]:
+    """A site that passes on bodies as they come."""
+    with ExitStack() as stack:
+        yield start_site(stack, loop=loop, request_buffering=False)
+
+
+@pytest.fixture
+def streaming_client(streaming: Site) -> Iterator[Client]:
+    with Client(streaming.address) as client:
+        yield client
+
+
+def test_without_buffering_request_and_response_move_at_the_same_time(streaming_client: Client) -> None:
+    client = streaming_client
     client.send("POST /both-ways HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
     seen = b""
     for letter in b"abc":
@@ -124,7 +139,10 @@ def test_request_and_response_move_at_the_same_time(client: Client) -> None:
     client.send("0\r\n\r\n")
 
 
-def test_100_continue_is_sent_when_a_worker_has_claimed_the_request(client: Client) -> None:
+def test_without_buffering_100_continue_is_sent_when_a_worker_has_claimed_the_request(
+    streaming_client: Client,
+) -> None:
+    client = streaming_client
     client.send("POST /input?read HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
     assert client.read().status == 100
     client.send("abc")
@@ -141,7 +159,8 @@ def test_a_line_end_behind_the_last_request_does_not_cut_its_response(client: Cl
     assert (len(answer.body), answer.complete) == (3_000_000, True)
 
 
-def test_a_cut_response_of_http_1_0_is_reset_whatever_cut_it(site: Site, client: Client) -> None:
+def test_a_cut_response_of_http_1_0_is_reset_whatever_cut_it(streaming_client: Client) -> None:
+    client = streaming_client
     client.send("POST /write-then-read HTTP/1.0\r\nContent-Length: 100\r\n\r\nabc")
     answer_begins = client.socket.recv(1000)
     client.socket.shutdown(socket.SHUT_WR)

@@ -138,13 +138,15 @@ def test_wsgi_input_reads_to_the_end_and_past_it(
     assert client.read().body == repr(reads).encode()
 
 
-def test_a_body_that_stops_short_is_an_error_to_the_application_and_never_the_whole(
-    site: Site, client: Client
+def test_without_buffering_a_body_that_stops_short_is_an_error_to_the_application_and_never_the_whole(
+    start,
 ) -> None:
-    client.send("POST /read-then-raise HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nabc")
-    site.log.wait_for("pickup.claimed")
-    client.socket.shutdown(1)
-    assert client.read().status == 400
+    site = start(request_buffering=False)
+    with Client(site.address) as client:
+        client.send("POST /read-then-raise HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nabc")
+        site.log.wait_for("pickup.claimed")
+        client.socket.shutdown(1)
+        assert client.read().status == 400
     record = site.record("/read-then-raise")
     assert (record["outcome"], record["stage"]) == ("client_gone", "body")
     assert site.log.wait_for("run.input_lost", request_id=record["request_id"])

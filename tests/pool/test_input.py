@@ -132,6 +132,40 @@ def test_what_is_no_body_is_never_given_to_the_application(hop, sent: bytes, sai
         reader.read(1)
 
 
+def test_a_body_that_does_not_come_on_within_socket_timeout_is_cut(hop) -> None:
+    worker, front = hop
+    front.sendall(body(b"ab"))
+    stream = body_stream(envelope(b"", streamed=True), worker, 0.05)
+    assert stream.read(2) == b"ab"
+    with pytest.raises(BodyCut, match=r"ended early: socket-timeout: reading waited"):
+        stream.read(1)
+
+
+@pytest.mark.parametrize(
+    "what_cuts_it",
+    [pytest.param(b"", id="a timeout"), pytest.param(frame(Kind.ENVELOPE, b"x"), id="another frame")],
+)
+def test_a_body_that_was_cut_is_not_taken_up_again_by_what_comes_late(hop, what_cuts_it: bytes) -> None:
+    worker, front = hop
+    front.sendall(body(b"ab") + what_cuts_it)
+    stream = body_stream(envelope(b"", streamed=True), worker, 0.05)
+    with pytest.raises(BodyCut) as first:
+        stream.read()
+    front.sendall(body(b"cd") + BODY_END)
+    for _ in range(2):
+        with pytest.raises(BodyCut) as again:
+            stream.read()
+        assert str(again.value) == str(first.value)
+
+
+def test_a_body_that_comes_slowly_is_no_timeout(hop) -> None:
+    worker, front = hop
+    stream = body_stream(envelope(b"", streamed=True), worker, 60.0)
+    for byte in b"slowly":
+        front.sendall(body(bytes([byte])))
+        assert stream.read(1) == bytes([byte])
+
+
 def test_a_cut_body_is_a_connection_error_as_applications_expect() -> None:
     assert issubclass(BodyCut, ConnectionError)
 

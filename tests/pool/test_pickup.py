@@ -1,10 +1,12 @@
-"""The pickup stage: an envelope is claimed whole, or the connection is let go of."""
+"""The pickup stage: an envelope is claimed whole, or discarded because it is late, or the connection is let go of."""
 
 from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,6 +19,25 @@ from gatekeep.transport._wire import Envelope, Go, Kind
 ENVELOPE = Envelope(7, 1.0, 2.0, 3.0, 1, {"PATH_INFO": "/", "HTTP_HOST": "test"}, b"body", False)
 SENT = _wire.encode(ENVELOPE)
 PID, THREAD, NOW = 4711, 3, 12.5
+
+
+class Log:
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str, dict[str, Any]]] = []
+
+    def debug(self, event: str, **fields: Any) -> None:
+        self.said.append(("debug", event, fields))
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.said.append(("info", event, fields))
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self.said.append(("warning", event, fields))
+
+    def error(self, event: str, **fields: Any) -> None:
+        self.said.append(("error", event, fields))
 
 
 @pytest.fixture
@@ -149,3 +170,63 @@ def test_a_claim_that_was_sent_stays_readable_after_the_front_gave_up(hop) -> No
     assert pick_up(worker, PID, THREAD, NOW) == ENVELOPE
     front.shutdown(socket.SHUT_RD)
     assert [kind for kind, _ in heard(hop)] == [Kind.GO]
+
+
+# --- queue-timeout
+
+
+def waited(seconds: float) -> Envelope:
+    """An envelope that was written so long ago."""
+    return Envelope(7, 1.0, time.monotonic() - seconds, 3.0, 2, {"PATH_INFO": "/"}, b"", False)
+
+
+def test_a_request_that_waited_too_long_is_discarded_and_the_front_is_told(hop) -> None:
+    worker, front = hop
+    front.sendall(_wire.encode(waited(100.0)))
+    log = Log()
+    assert pick_up(worker, PID, THREAD, NOW, queue_timeout=50.0, log=log) is None
+    ((level, event, fields),) = log.said
+    assert (level, event, fields["request_id"]) == ("debug", "pickup.discarded", f"{7:016x}")
+    assert (fields["age"] >= 100.0, fields["attempt"]) == (True, 2)
+    assert heard(hop) == [(Kind.EXPIRED, b"")]
+
+
+@pytest.mark.parametrize(("seconds", "queue_timeout"), [(0.0, 50.0), (10.0, 10_000.0), (1e9, float("inf"))])
+def test_a_request_that_waited_within_its_time_is_claimed(hop, seconds: float, queue_timeout: float) -> None:
+    worker, front = hop
+    envelope = waited(seconds)
+    front.sendall(_wire.encode(envelope))
+    log = Log()
+    assert pick_up(worker, PID, THREAD, NOW, queue_timeout=queue_timeout, log=log) == envelope
+    assert log.said == []
+    assert [kind for kind, _ in heard(hop)] == [Kind.GO]
+
+
+def test_the_age_counts_at_the_end_of_the_envelope_not_at_the_accept(hop) -> None:
+    worker, front = hop
+    front.sendall(_wire.encode(waited(100.0)))
+    accepted_in_time = time.monotonic() - 99.0
+    assert pick_up(worker, PID, THREAD, accepted_in_time, queue_timeout=50.0) is None
+
+
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR])
+def test_a_late_request_of_a_front_that_gave_it_up_is_discarded_quietly(hop, how: int) -> None:
+    worker, front = hop
+    front.sendall(_wire.encode(waited(100.0)))
+    front.shutdown(how)
+    assert pick_up(worker, PID, THREAD, NOW, queue_timeout=50.0) is None
+
+
+# --- socket-timeout
+
+
+@pytest.mark.parametrize("cut", [0, 1, HEADER.size, len(SENT) - 1])
+def test_an_envelope_that_does_not_come_on_within_socket_timeout_is_dropped(hop, cut: int) -> None:
+    worker, front = hop
+    front.sendall(SENT[:cut])
+    log = Log()
+    assert pick_up(worker, PID, THREAD, NOW, socket_timeout=0.05, log=log) is None
+    ((level, event, fields),) = log.said
+    assert (level, event) == ("warning", "pickup.timed_out")
+    assert (fields["stage"], fields["timer"]) == ("pickup", "socket-timeout")
+    assert heard(hop) == []

@@ -108,7 +108,6 @@ def test_a_second_call_without_exc_info_is_refused(responder: Responder) -> None
 def test_a_second_call_with_exc_info_replaces_all_of_the_first(hop: Hop, responder: Responder) -> None:
     responder.start_response("200 OK", [("Content-Length", "3"), ("A", "b")])
     responder.start_response("500 Sorry", [("C", "d")], raised(ValueError("x")))
-    assert not responder.declared
     responder.write(b"longer than three")
     responder.end(NOW)
     assert hop.heard() == response(("C", "d"), body=b"longer than three", status=500, reason="Sorry")
@@ -266,7 +265,6 @@ def test_a_content_length_is_a_decimal_number(
     hop: Hop, responder: Responder, length: str, body: bytes
 ) -> None:
     responder.start_response("200 OK", [("content-LENGTH", length)])
-    assert responder.declared
     responder.end(NOW, [body])
     assert hop.heard() == response(("content-LENGTH", length), body=body)
 
@@ -498,6 +496,111 @@ def test_a_front_that_is_gone_is_told_to_the_application_as_a_lost_hop(size: int
             responder.fail("x", NOW)
 
 
+# --- socket-timeout
+
+
+@pytest.fixture
+def stalled() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The worker's end of a hop, and the front's, which reads nothing."""
+    worker, front = socket.socketpair()
+    with worker, front:
+        yield worker, front
+
+
+MUCH = b"x" * 5_000_000
+Stalled = tuple[socket.socket, socket.socket]
+
+
+@pytest.mark.parametrize("sends", ["write", "end", "head", "file"])
+def test_a_front_that_takes_nothing_for_socket_timeout_has_lost_the_response(
+    stalled: Stalled, tmp_path: Path, sends: str
+) -> None:
+    responder = Responder(stalled[0], "GET", 0.05)
+    (tmp_path / "much").write_bytes(MUCH)
+    responder.start_response("200 OK", [("A", "b" * 1_000_000)] if sends == "head" else [])
+    with (tmp_path / "much").open("rb") as file, pytest.raises(HopLost, match=r"^socket-timeout: writing"):
+        match sends:
+            case "write":
+                responder.write(MUCH)
+            case "file":
+                send(responder, FileWrapper(file))
+            case _:
+                responder.end(NOW, [MUCH])
+    assert responder.timed_out
+
+
+def test_a_lost_front_is_no_timeout(stalled: Stalled) -> None:
+    worker, front = stalled
+    responder = Responder(worker, "GET", 60.0)
+    responder.start_response("200 OK", [])
+    front.close()
+    with pytest.raises(HopLost):
+        responder.write(MUCH)
+    assert not responder.timed_out
+
+
+def test_nothing_follows_a_frame_that_was_not_finished(stalled: Stalled) -> None:
+    """The application may catch the error and go on; the front would take what follows for the rest of the frame."""
+    worker, front = stalled
+    responder = Responder(worker, "GET", 0.05)
+    responder.start_response("200 OK", [])
+    with pytest.raises(HopLost):
+        responder.write(MUCH)
+    front.setblocking(False)
+    taken = 0
+    with pytest.raises(BlockingIOError):
+        while True:
+            taken += len(front.recv(1 << 20))
+    assert 0 < taken < len(MUCH)
+    for follow in (
+        lambda: responder.write(b"x"),
+        lambda: responder.end(NOW),
+        lambda: responder.fail("x", NOW),
+    ):
+        with pytest.raises(HopLost, match="ends inside a frame"):
+            follow()
+    with pytest.raises(BlockingIOError):
+        front.recv(1)
+
+
+def test_nothing_follows_a_frame_in_which_an_exception_came(hop: Hop, path: Path) -> None:
+    """Another thread may send one (`PyThreadState_SetAsyncExc`): it arrives between any two steps."""
+
+    class Interrupting(Responder):
+        def _send_range(self, *_: int) -> None:
+            raise KeyboardInterrupt
+
+    responder = Interrupting(hop.worker, "GET")
+    responder.start_response("200 OK", [])
+    with path.open("rb") as file, pytest.raises(KeyboardInterrupt):
+        send(responder, FileWrapper(file))
+    with pytest.raises(HopLost, match="ends inside a frame"):
+        responder.fail("x", NOW)
+
+
+def test_a_front_that_reads_slowly_gets_all_of_it(stalled: Stalled, path: Path) -> None:
+    worker, front = stalled
+    responder = Responder(worker, "GET", 60.0)
+    responder.start_response("200 OK", [])
+    got = bytearray()
+
+    def read() -> None:
+        while data := front.recv(10_000):
+            got.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with path.open("rb") as file:
+        send(responder, FileWrapper(file))
+        responder.end(NOW, [])
+    worker.shutdown(socket.SHUT_WR)
+    reader.join()
+    decoder = _wire.front_decoder()
+    decoder.feed(bytes(got))
+    pieces = [payload for kind, payload in decoder.frames() if kind == Kind.DATA]
+    assert b"".join(pieces) == path.read_bytes()
+
+
 # --- files
 
 
@@ -566,6 +669,8 @@ def test_a_file_that_became_shorter_meanwhile_breaks_the_hop(responder: Responde
     responder.start_response("200 OK", [])
     with path.open("rb") as file, pytest.raises(FileCut, match="became shorter"):
         responder.send_file(file.fileno(), 0, 2_560_001)
+    with pytest.raises(HopLost, match="ends inside a frame"):
+        responder.fail("the file became shorter", NOW)
 
 
 class Chatty(io.BufferedReader):

@@ -1,11 +1,12 @@
 """Simulated daemon processes: the main thread and each worker thread a generator that yields before every system call.
 
-They speak with the real `_wire`, `_control`, `_slots` and `_pickup`, and do in the order of `pool/_daemon` and `pool/_threads`
-what these do. What their application makes of a request stands in the request's plan.
+They speak with the real `_wire`, `_control`, `_slots`, `_verdict` and `_pickup`, and do in the order of `pool/_daemon` and
+`pool/_threads` what these do. What their application makes of a request stands in the request's plan.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,6 +17,7 @@ from gatekeep.lifecycle import _control
 from gatekeep.lifecycle._slots import Board, Row, RowState
 from gatekeep.pool._patience import GIVE_WAY
 from gatekeep.pool._pickup import claim
+from gatekeep.pool._verdict import Verdict, judge
 from gatekeep.transport import _wire
 
 from .actors import NOW, Actor, Steps, Wait
@@ -106,6 +108,7 @@ class SimDaemon:
         self._loaded = False
         self._stopping = False
         self._running = 0
+        self._queue_timeout = math.inf
         self._row: Row | None = None
         self._start_thread("main", self._main())
 
@@ -200,6 +203,7 @@ class SimDaemon:
 
     def _serve(self, settings: _control.DaemonSettings, load_time: float) -> Steps:
         self._loaded = True
+        self._queue_timeout = settings.queue_timeout
         board = Board(memoryview(self._home.memory), settings.rows, settings.threads)
         self._row = board.row(settings.row)
         self._row.set_pid(self.pid)
@@ -274,6 +278,9 @@ class SimDaemon:
             _send(hop, _wire.REJECT)
             return
         now = world.time.now + CLOCK_OFFSET
+        if judge(envelope, now, self._queue_timeout) is Verdict.EXPIRED:
+            _send(hop, _wire.EXPIRED)
+            return
         if not claim(hop, self.pid, number, now):
             return
         plan.claimed(self.pid, hop.end.peer)

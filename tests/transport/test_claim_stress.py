@@ -52,7 +52,7 @@ class Workers:
 
 async def race(net: RealNet, path: str, request: int, chance: random.Random) -> bool:
     """Offer one request and give it up at some moment. Whether it counts as started."""
-    hop = Hop(Channel(net, net.connect(path)))
+    hop = Hop(Channel(net, net.connect(path)), 0.0)
     envelope = _wire.encode(_wire.Envelope(request, 0.0, 0.0, 0.0, 1, {}, b"", False))
     turns = chance.randrange(4)
     way = chance.choice(["take back", "cancel"])

@@ -36,6 +36,8 @@ class DaemonSettings(msgspec.Struct, array_like=True):
         folders: folders that come first on the module path, in order.
         module_path: the gateway's own module path, which comes after them.
         shutdown_timeout: seconds after which an orphan, whose gateway is gone, ends whatever it does.
+        queue_timeout: seconds that a request may have waited when a worker picks it up; inf for ever.
+        socket_timeout: seconds that one read or write on a hop may wait; inf for ever.
         debug: whether events at debug are wanted.
     """
 
@@ -51,6 +53,8 @@ class DaemonSettings(msgspec.Struct, array_like=True):
     folders: list[str]
     module_path: list[str]
     shutdown_timeout: float
+    queue_timeout: float
+    socket_timeout: float
     debug: bool
 
 

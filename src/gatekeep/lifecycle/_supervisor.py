@@ -5,6 +5,7 @@ It lives in the gateway's process, so it works when the Python of a daemon does 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from gatekeep._events import Logger, request_name
 from gatekeep._frames import Decoder, FrameError
 from gatekeep._group import Group
 from gatekeep._host import GroupHome, Host, Process
-from gatekeep._settings import GroupSettings
+from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep._statistics import Counters
 from gatekeep.lifecycle import _control
 from gatekeep.lifecycle._control import Kind
@@ -57,6 +58,7 @@ class Supervisor:
 
     Args:
         folders: what comes first on the daemons' module path; `module_path` is the gateway's own.
+        socket_timeout: the group's (see `Settings.socket_timeout_of`), `math.inf` for never.
         debug: whether the daemons shall send events at debug.
     """
 
@@ -72,6 +74,7 @@ class Supervisor:
         folders: list[str],
         module_path: list[str],
         debug: bool,
+        socket_timeout: float = math.inf,
     ) -> None:
         self._host = host
         self._settings = settings
@@ -82,6 +85,7 @@ class Supervisor:
         self._folders = folders
         self._module_path = module_path
         self._debug = debug
+        self._socket_timeout = socket_timeout
         self._board = Board(home.board, settings.processes, settings.threads)
         self._respawn = Respawn()
         self._daemons: dict[int, Daemon] = {}
@@ -310,6 +314,8 @@ class Supervisor:
             folders=self._folders,
             module_path=self._module_path,
             shutdown_timeout=settings.shutdown_timeout,
+            queue_timeout=never_if_zero(settings.queue_timeout),
+            socket_timeout=self._socket_timeout,
             debug=self._debug,
         )
 

@@ -1,9 +1,11 @@
 """Inside a daemon process: connections of the front in, the application's answers out.
 
-__main__    the program                      _pickup    read the envelope, claim the request
-_daemon     start, signals, stop             _input     wsgi.input
-_loader     find the application             _wsgi      call the application
-_listener   wait and accept                  _respond   start_response, write, frames
-_threads    who waits, who serves            _log       what it prints and logs
-_patience   when to leave work to others     _fork      children of the application
+__main__    the program                      _pickup        read the envelope, claim the request
+_daemon     start, signals, stop             _verdict       … or discard it
+_loader     find the application             _input         wsgi.input
+_listener   wait and accept                  _wsgi          call the application
+_threads    who waits, who serves            _respond       start_response, write, frames
+_patience   when to leave work to others     _disconnected  whether anybody still waits
+_fork       children of the application      _hop           reads and writes, bounded by socket-timeout
+_log        what it prints and logs
 """

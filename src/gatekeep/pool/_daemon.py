@@ -26,6 +26,7 @@ from gatekeep._settings import AppTarget
 from gatekeep.lifecycle import _control
 from gatekeep.lifecycle._control import DaemonSettings, Failed, Kind, Ready
 from gatekeep.lifecycle._slots import Board, RowState, board_size
+from gatekeep.pool._disconnected import Disconnected
 from gatekeep.pool._fork import became_child, end_if_child
 from gatekeep.pool._input import body_stream
 from gatekeep.pool._listener import Listener
@@ -237,6 +238,8 @@ class Daemon:
         self._output = output
         self._pid = os.getpid()
         self._shutdown_timeout = settings.shutdown_timeout
+        self._queue_timeout = settings.queue_timeout
+        self._socket_timeout = settings.socket_timeout
         self._row = board.row(settings.row)
         self._base = base_environ(
             threads=settings.threads, processes=settings.processes, group=settings.group, errors=output[1]
@@ -261,7 +264,10 @@ class Daemon:
 
     def _serve(self, hop: socket.SocketType, worker: Worker) -> None:
         accepted = time.monotonic()
-        envelope = pick_up(hop, self._pid, worker.number, accepted)
+        envelope = pick_up(
+            hop, self._pid, worker.number, accepted,
+            queue_timeout=self._queue_timeout, socket_timeout=self._socket_timeout, log=self._log,
+        )  # fmt: skip
         if envelope is None:
             return
         self._row.begin(worker.number, envelope.request, accepted)
@@ -278,11 +284,12 @@ class Daemon:
             self._row.end(worker.number)
 
     def _run(self, hop: socket.SocketType, envelope: Envelope, accepted: float) -> None:
-        environ = envelope.environ
+        environ: dict[str, Any] = envelope.environ
         environ.update(self._base)
         _stamp(environ, envelope, accepted)
-        responder = Responder(hop, environ["REQUEST_METHOD"])
-        body = body_stream(envelope, hop)
+        environ["gatekeep.disconnected"] = Disconnected(hop)
+        responder = Responder(hop, environ["REQUEST_METHOD"], self._socket_timeout)
+        body = body_stream(envelope, hop, self._socket_timeout)
         run_application(self._application, environ, body, responder, time.monotonic, self._log)
 
     def close_in_child(self) -> None:

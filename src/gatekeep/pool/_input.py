@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import socket
 from typing import Any
 
 from gatekeep._frames import FrameError
+from gatekeep.pool._hop import receive
 from gatekeep.transport import _wire
 from gatekeep.transport._wire import Kind
 
@@ -14,14 +16,20 @@ READ_SIZE = 262144
 
 
 class BodyCut(ConnectionError):
-    """The client's connection ended inside the request's body: what was read is not the whole."""
+    """The request's body ended early, or nothing came of it for socket-timeout: what was read is not the whole."""
 
 
 class HopReader(io.RawIOBase):
-    """Reads BODY frames until BODY_END, as a raw stream; `io.BufferedReader` makes the rest of PEP 3333's methods of it."""
+    """Reads BODY frames until BODY_END, as a raw stream; `io.BufferedReader` makes the rest of PEP 3333's methods of it.
 
-    def __init__(self, hop: socket.SocketType) -> None:
+    A body that is cut stays cut: `io.BufferedReader` has dropped what it had read before the error, so whatever came later
+    would be taken for what follows that.
+    """
+
+    def __init__(self, hop: socket.SocketType, timeout: float = math.inf) -> None:
         self._hop = hop
+        self._timeout = timeout
+        self._cut = ""
         self._decoder = _wire.worker_decoder()
         self._piece = memoryview(b"")
         self._complete = False
@@ -43,6 +51,15 @@ class HopReader(io.RawIOBase):
         return count
 
     def _next_piece(self) -> None:
+        if self._cut:
+            raise BodyCut(self._cut)
+        try:
+            self._read_piece()
+        except BodyCut as error:
+            self._cut = str(error)
+            raise
+
+    def _read_piece(self) -> None:
         while not self._piece and not self._complete:
             item = self._next_frame()
             if item is None:
@@ -62,7 +79,7 @@ class HopReader(io.RawIOBase):
 
     def _receive(self) -> None:
         try:
-            data = self._hop.recv(READ_SIZE)
+            data = receive(self._hop, READ_SIZE, self._timeout)
         except OSError as error:
             raise BodyCut(f"the request's body ended early: {error}") from error
         if not data:
@@ -70,8 +87,10 @@ class HopReader(io.RawIOBase):
         self._decoder.feed(data)
 
 
-def body_stream(envelope: _wire.Envelope, hop: socket.SocketType) -> io.BufferedIOBase:
-    """The stream that becomes `wsgi.input`."""
+def body_stream(
+    envelope: _wire.Envelope, hop: socket.SocketType, timeout: float = math.inf
+) -> io.BufferedIOBase:
+    """The stream that becomes `wsgi.input`. One read from the hop waits `timeout` seconds at most."""
     if envelope.streamed:
-        return io.BufferedReader(HopReader(hop), READ_SIZE)
+        return io.BufferedReader(HopReader(hop, timeout), READ_SIZE)
     return io.BytesIO(envelope.body)

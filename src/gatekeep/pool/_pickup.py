@@ -1,39 +1,48 @@
-"""The pickup stage: read the envelope of a connection that was just accepted, and claim it, or let it go."""
+"""The pickup stage: read the envelope of a connection that was just accepted, and claim it, discard it, or let it go."""
 
 from __future__ import annotations
 
+import math
 import socket
+import time
 
 import msgspec
 
+from gatekeep._events import Logger, SilentLogger, request_name
 from gatekeep._frames import HEADER, LIMIT
+from gatekeep._stages import Stage
+from gatekeep.pool._hop import HopTimedOut, receive
+from gatekeep.pool._verdict import Verdict, judge
 from gatekeep.transport import _wire
 from gatekeep.transport._wire import Kind
 
 READ_SIZE = 65536
+
+_SILENT = SilentLogger()
 
 
 class NotARequest(Exception):
     """What came is no envelope, or it stopped short: the front has given it up, or is no front of ours."""
 
 
-def read_envelope(hop: socket.SocketType) -> _wire.Envelope:
-    """Read the whole envelope.
+def read_envelope(hop: socket.SocketType, timeout: float = math.inf) -> _wire.Envelope:
+    """Read the whole envelope. Each read waits `timeout` seconds at most.
 
     Raises:
         NotARequest: there is none.
+        HopTimedOut: a read waited too long.
         OSError: the connection broke.
     """
-    data = _receive(hop)
+    data = _receive(hop, timeout)
     while len(data) < (size := _envelope_size(data)):
-        data += _receive(hop)
+        data += _receive(hop, timeout)
     if len(data) > size:
         raise NotARequest("something follows the envelope before the claim")
     return _wire.decode_envelope(memoryview(data)[HEADER.size :])
 
 
-def _receive(hop: socket.SocketType) -> bytes:
-    data = hop.recv(READ_SIZE)
+def _receive(hop: socket.SocketType, timeout: float) -> bytes:
+    data = receive(hop, READ_SIZE, timeout)
     if not data:
         raise NotARequest("the connection ended before the envelope did")
     return data
@@ -53,18 +62,53 @@ def claim(hop: socket.SocketType, pid: int, thread: int, now: float) -> bool:
 
     A front that has given the request up, or is gone, makes the send fail, so there is no need to look first.
     """
+    return _say(hop, _wire.encode(_wire.Go(pid, thread, now)))
+
+
+def _say(hop: socket.SocketType, verdict: bytes) -> bool:
+    """The first that is sent over this hop, and a few bytes: there is room for it, so this waits for nobody."""
     try:
-        hop.sendall(_wire.encode(_wire.Go(pid, thread, now)))
+        hop.sendall(verdict)
     except OSError:
         return False
     return True
 
 
-def pick_up(hop: socket.SocketType, pid: int, thread: int, now: float) -> _wire.Envelope | None:
-    """Read and claim the request. None when nobody wants it run any more."""
+def pick_up(
+    hop: socket.SocketType,
+    pid: int,
+    thread: int,
+    accepted: float,
+    *,
+    queue_timeout: float = math.inf,
+    socket_timeout: float = math.inf,
+    log: Logger = _SILENT,
+) -> _wire.Envelope | None:
+    """Read and claim the request. None when nobody shall run it: it has waited too long, or nobody wants it any more.
+
+    Args:
+        pid, thread, accepted: what the front is told of the worker: who it is and since when it has the connection.
+        queue_timeout: seconds that the request may have waited, `math.inf` for ever.
+        socket_timeout: seconds that one read may wait, `math.inf` for ever.
+    """
     try:
-        envelope = read_envelope(hop)
+        envelope = read_envelope(hop, socket_timeout)
+    except HopTimedOut as error:
+        # Nothing is known of the request but that this thread could not serve another one for so long.
+        log.warning("pickup.timed_out", stage=Stage.PICKUP, timer="socket-timeout", reason=str(error))
+        return None
     except (OSError, NotARequest, msgspec.MsgspecError, ValueError, RecursionError):
         # The last three are what msgspec makes of bytes that are no envelope.
         return None
-    return envelope if claim(hop, pid, thread, now) else None
+    now = time.monotonic()
+    if judge(envelope, now, queue_timeout) is Verdict.EXPIRED:
+        _discard(hop, envelope, now, log)
+        return None
+    return envelope if claim(hop, pid, thread, accepted) else None
+
+
+def _discard(hop: socket.SocketType, envelope: _wire.Envelope, now: float, log: Logger) -> None:
+    _say(hop, _wire.EXPIRED)
+    # The front warns of it.
+    name, age = request_name(envelope.request), round(now - envelope.stamp, 3)
+    log.debug("pickup.discarded", request_id=name, age=age, attempt=envelope.attempt)

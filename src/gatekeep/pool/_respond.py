@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import re
 import socket
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from gatekeep._frames import HEADER
+from gatekeep.pool._hop import HopTimedOut, send_all, send_file
 from gatekeep.transport import _wire
 from gatekeep.transport._wire import Kind
 
@@ -35,7 +37,7 @@ class ContractBroken(Exception):
 
 
 class HopLost(Exception):
-    """The front's end of the hop is gone: nobody wants the response any more."""
+    """The response cannot reach the front any more: its end of the hop is gone, or it took nothing for socket-timeout."""
 
 
 class FileCut(Exception):
@@ -82,7 +84,14 @@ class FileWrapper:
 class Responder:
     """One response on its way to the front.
 
+    Once a frame was begun and not finished (a timeout, a file that became shorter, an exception that another thread sent into
+    this one) nothing follows it: the front would take that for the frame's missing part.
+
+    Args:
+        timeout: seconds that one write may wait for the front, `math.inf` for ever.
+
     Attributes:
+        timed_out: whether a write waited longer.
         started: whether the head has gone out.
         called: whether `start_response` was called.
         excess: bytes that the application produced beyond its own Content-Length, and that were cut.
@@ -92,16 +101,22 @@ class Responder:
         "_bodiless",
         "_head_only",
         "_hop",
+        "_in_frame",
         "_left",
         "_status",
         "called",
         "excess",
         "fields",
         "started",
+        "timed_out",
+        "timeout",
     )
 
-    def __init__(self, hop: socket.SocketType, method: str) -> None:
+    def __init__(self, hop: socket.SocketType, method: str, timeout: float = math.inf) -> None:
         self._hop = hop
+        self._in_frame = False
+        self.timeout = timeout
+        self.timed_out = False
         self._head_only = method == "HEAD"
         self._bodiless = False
         self._left: int | None = None
@@ -133,11 +148,6 @@ class Responder:
         self._bodiless = self._head_only or self._status[0] in _BODILESS
         self.called = True
         return self.write
-
-    @property
-    def declared(self) -> bool:
-        """Whether the application has declared a Content-Length."""
-        return self._left is not None
 
     def write(self, data: bytes) -> None:
         """A block of the body, on its way when this returns (PEP 3333: no block is delayed).
@@ -220,15 +230,25 @@ class Responder:
         self.started = True
         return head
 
-    def _send(self, parts: list[bytes]) -> None:
+    def _send(self, parts: list[bytes], *, finish: bool = True) -> None:
+        """Send whole frames; or, if they are not to be finished, the beginning of one."""
+        if self._in_frame:
+            raise HopLost("what was sent before ends inside a frame")
+        self._in_frame = True
         try:
             if sum(map(len, parts)) <= JOIN_SIZE:
-                self._hop.sendall(b"".join(parts))
+                send_all(self._hop, b"".join(parts), self.timeout)
             else:
                 for part in parts:
-                    self._hop.sendall(part)
+                    send_all(self._hop, part, self.timeout)
         except OSError as error:
-            raise HopLost(str(error)) from error
+            raise self._lost(error) from error
+        self._in_frame = not finish
+
+    def _lost(self, error: OSError) -> HopLost:
+        if isinstance(error, HopTimedOut):
+            self.timed_out = True
+        return HopLost(str(error))
 
     def send_file(self, descriptor: int, offset: int, size: int) -> None:
         """A plain file's content, straight from the kernel.
@@ -246,21 +266,29 @@ class Responder:
             self.excess += max(0, size - self._left)
             size = min(size, self._left)
             self._left -= size
+        self._stop_blocking()
         end = offset + size
         while offset < end:
             count = min(SENDFILE_SIZE, end - offset)
-            self._send([HEADER.pack(Kind.DATA, count)])
+            self._send([HEADER.pack(Kind.DATA, count)], finish=False)
             self._send_range(descriptor, offset, count)
+            self._in_frame = False
             offset += count
+
+    def _stop_blocking(self) -> None:
+        try:
+            self._hop.setblocking(False)
+        except OSError as error:
+            raise self._lost(error) from error
 
     def _send_range(self, descriptor: int, offset: int, count: int) -> None:
         end = offset + count
         while offset < end:
             try:
-                sent = os.sendfile(self._hop.fileno(), descriptor, offset, end - offset)
+                sent = send_file(self._hop, descriptor, offset, end - offset, self.timeout)
             except OSError as error:
-                if error.errno in _HOP_ERRORS:
-                    raise HopLost(str(error)) from error
+                if isinstance(error, HopTimedOut) or error.errno in _HOP_ERRORS:
+                    raise self._lost(error) from error
                 raise FileCut(f"the file could not be read while it was sent: {error}") from error
             if not sent:
                 raise FileCut("the file became shorter while it was sent")

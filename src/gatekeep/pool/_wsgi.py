@@ -8,11 +8,12 @@ from typing import Any
 
 from gatekeep import __version__
 from gatekeep._events import Logger
+from gatekeep._stages import Stage
 from gatekeep.pool._fork import end_if_child
 from gatekeep.pool._input import BodyCut
 from gatekeep.pool._loader import Application
 from gatekeep.pool._log import format_error, one_line, summarise
-from gatekeep.pool._respond import ContractBroken, FileCut, FileWrapper, HopLost, Responder
+from gatekeep.pool._respond import ContractBroken, FileWrapper, HopLost, Responder
 
 Clock = Callable[[], float]
 
@@ -58,6 +59,19 @@ def run(
         # Whatever an application raises ends its request and nothing else, SystemExit and KeyboardInterrupt included.
         end_if_child(error)
         _report(error, responder, clock, log)
+    _tell_cuts(responder, log)
+
+
+def _tell_cuts(responder: Responder, log: Logger) -> None:
+    """Whatever the application made of it: it may have caught the error that told it so."""
+    if responder.timed_out:
+        log.warning(
+            "respond.timed_out",
+            stage=Stage.RESPOND,
+            timer="socket-timeout",
+            timeout=responder.timeout,
+            reason="the front took nothing of the response for so long",
+        )
     if responder.excess:
         log.warning(
             "respond.cut", reason="the body was longer than its Content-Length", excess=responder.excess
@@ -95,9 +109,7 @@ def _report(error: BaseException, responder: Responder, clock: Clock, log: Logge
         log.error(
             "run.contract_broken" if broken else "run.failed", reason=summary, traceback=format_error(error)
         )
-    if isinstance(error, FileCut):
-        return  # the front is inside a frame; that the hop ends there tells it enough
     try:
         responder.fail(summary, clock())
     except HopLost:
-        pass
+        pass  # the front is inside a frame, or gone; that the hop ends there tells it enough

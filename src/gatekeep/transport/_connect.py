@@ -1,46 +1,194 @@
-"""The connect stage: a connection to the group's listener within connect-timeout."""
+"""The admit and connect stages: into the group's backlog, in turn, within connect-timeout."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Protocol
+
 import anyio
 
+from gatekeep._alarms import Alarm
 from gatekeep._channel import Channel
-from gatekeep._errors import ConnectExpired, ConnectFailed
+from gatekeep._errors import ConnectExpired, ConnectFailed, Overloaded
 from gatekeep._group import Group
-from gatekeep._host import OVERLOAD, Net
+from gatekeep._host import OVERLOAD, Clock, Net
+from gatekeep.transport._admission import Admission
 from gatekeep.transport._backoff import connect_pauses
 
 
-async def connect_patiently(net: Net, group: Group, timeout: float) -> Channel:
-    """Connect once the backlog, which was found full, has room again.
+class Waiting(Protocol):
+    """What is asked of a request that waits.
 
-    `Net.connect` is our own: anyio's `connect_unix` hides a full backlog (trio returns a stream that breaks later, asyncio and
-    uvloop hang until the deadline).
-
-    Raises:
-        ConnectExpired: the backlog stayed full for `timeout` seconds.
-        ConnectFailed: the listener cannot be reached at all; trying again would not help.
+    Attributes:
+        number: in the order of arrival.
+        alarm: bounds its waits.
     """
-    for pause in connect_pauses(timeout):
-        await anyio.sleep(pause)
-        channel = connect_nowait(net, group)
-        if channel is not None:
-            return channel
-    raise ConnectExpired(f"the listen-backlog of group {group.name} stayed full for {timeout:g} s")
+
+    number: int
+    alarm: Alarm
+
+    def patience_ends(self) -> float:
+        """When waiting has no sense any more, in seconds of the shared clock."""
+
+    def check_patience(self, now: float) -> None:
+        """Raise the reason if it has none."""
 
 
-def connect_nowait(net: Net, group: Group) -> Channel | None:
-    """Connect at once; None when the backlog is full, or we are out of descriptors.
+class Ticket:
+    """A request's place among those that wait, and its schedule.
 
-    Raises:
-        ConnectFailed: as above.
+    Attributes:
+        next_try: when it tries again by itself, whatever it hears.
     """
-    try:
-        return Channel(net, net.connect(group.address))
-    except (BlockingIOError, ConnectionRefusedError):
-        # EAGAIN is the full backlog of a non-blocking connect; mod_wsgi retries a refusal likewise.
+
+    def __init__(self, number: int, now: float, budget: float) -> None:
+        self.number = number
+        self.since = now
+        self.next_try = now
+        self.ends = now + budget
+        self.turn = anyio.Event()
+        self._pauses = connect_pauses(budget)
+        self.tried(now)
+
+    def tried(self, now: float) -> None:
+        """A try at this time, or before, has failed: find the time of the next; `math.inf` when that was the last."""
+        while self.next_try <= now:
+            pause = next(self._pauses, math.inf)
+            # The last pause is cut so that all of them add up to the budget; so must the sum.
+            self.next_try = min(self.next_try + pause, self.ends) if pause < math.inf else math.inf
+
+
+class Entrance:
+    """The way into one group's backlog.
+
+    Args:
+        few: requests that may stand in the backlog while the wait is too long.
+        most: requests that may wait for a place in it.
+        timeout: connect-timeout in seconds.
+        relieve: called when we are out of descriptors: closes what can be spared.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        clock: Clock,
+        group: Group,
+        *,
+        few: int,
+        most: int,
+        timeout: float,
+        send_timeout: float,
+        relieve: Callable[[], None],
+    ) -> None:
+        self.admission = Admission(few, most)
+        self._net = net
+        self._clock = clock
+        self._group = group
+        self._timeout = timeout
+        self._send_timeout = send_timeout
+        self._relieve = relieve
+
+    def check_room(self) -> None:
+        """Raise `Overloaded` if a request that came now would be turned away."""
+        if self.admission.is_full() and not self.admission.may_pass(len(self._group.standing)):
+            raise Overloaded(f"{len(self.admission)} requests wait already")
+
+    def enter_nowait(self, now: float, alarm: Alarm) -> Channel | None:
+        """A connection for a newcomer, if there is one at once and it is nobody else's turn.
+
+        Raises:
+            ConnectFailed: the listener cannot be reached at all; trying again would not help.
+        """
+        if len(self.admission) or len(self._group.standing) > self.admission.few:
+            self._judge(now)
+            if not self.admission.may_pass(len(self._group.standing)):
+                return None
+        return self._connect(alarm)
+
+    async def enter_in_turn(self, request: Waiting, now: float) -> Channel:
+        """A connection when it is the request's turn and the backlog has room; `now` is when it first tried.
+
+        Whoever is next tries whenever a request leaves the backlog, and by the schedule of `_backoff` anyway.
+
+        Raises:
+            Overloaded: too many wait already.
+            ConnectExpired: connect-timeout is over.
+            ConnectFailed: as `enter_nowait`.
+            RequestFailed: whatever `check_patience` raises.
+        """
+        if not self._timeout:
+            raise self._expired()
+        self.check_room()
+        ticket = Ticket(request.number, now, self._timeout)
+        self.admission.enter(ticket)
+        try:
+            while True:
+                channel = await self._wait_and_try(ticket, request)
+                if channel is not None:
+                    return channel
+        finally:
+            self.admission.leave(ticket)
+            self.place_freed()
+
+    async def _wait_and_try(self, ticket: Ticket, request: Waiting) -> Channel | None:
+        is_next = self._next() is ticket
+        request.alarm.ring = ticket.turn.set
+        request.alarm.set(min(ticket.next_try if is_next else ticket.ends, request.patience_ends()))
+        await ticket.turn.wait()
+        ticket.turn = anyio.Event()
+        now = self._clock.now()
+        request.check_patience(now)
+        self._judge(now)
+        if self._next() is ticket:
+            channel = self._connect(request.alarm)
+            if channel is not None:
+                return channel
+        ticket.tried(now)
+        if now >= ticket.ends:
+            raise self._expired()
         return None
-    except OSError as error:
-        if error.errno in OVERLOAD:
+
+    def _expired(self) -> ConnectExpired:
+        return ConnectExpired(
+            f"the listen-backlog of group {self._group.name} stayed full for {self._timeout:g} s"
+        )
+
+    def place_freed(self) -> None:
+        """A request has left the backlog, or the queue for it: whoever is next may try."""
+        if len(self.admission):
+            ticket = self._next()
+            if ticket is not None:
+                ticket.turn.set()
+
+    def client_left(self) -> None:
+        """A client left while its request waited."""
+        self.admission.client_left(len(self._group.standing))
+
+    def _next(self) -> Ticket | None:
+        return self.admission.next(len(self._group.standing))  # type: ignore[return-value]
+
+    def _judge(self, now: float) -> None:
+        """Is the wait too long? If that is news, most of what stands in the backlog is taken back."""
+        group, admission = self._group, self.admission
+        if not group.is_ready():
+            return  # a process starts: there is no order in which anybody would be served
+        was_late = admission.late
+        admission.judge(now, len(group.standing), group.oldest_offer(now))
+        if admission.late and not was_late:
+            for hop in tuple(group.standing)[admission.few :]:
+                hop.give_up()
+
+    def _connect(self, alarm: Alarm) -> Channel | None:
+        try:
+            return Channel(self._net, self._net.connect(self._group.address), alarm, self._send_timeout)
+        except (BlockingIOError, ConnectionRefusedError):
+            # EAGAIN is the full backlog of a non-blocking connect; mod_wsgi retries a refusal likewise. (anyio's `connect_unix`
+            # hides it: trio returns a stream that breaks later, asyncio and uvloop hang until the deadline.)
             return None
-        raise ConnectFailed(f"cannot connect to group {group.name} at {group.address}: {error}") from error
+        except OSError as error:
+            if error.errno in OVERLOAD:
+                self._relieve()
+                return None
+            place = self._net.describe(self._group.address)
+            raise ConnectFailed(f"cannot connect to {place}: {error}") from error

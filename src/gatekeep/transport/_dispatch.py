@@ -1,48 +1,95 @@
-"""The connect, queue and pickup stages: offer the request to the group until a worker has claimed it."""
+"""The admit, connect, queue and pickup stages: offer the request to the group until a worker has claimed it."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Protocol
 
-from gatekeep._channel import Channel
-from gatekeep._errors import NeverClaimed, QueueExpired
+from gatekeep._alarms import Alarm
+from gatekeep._channel import Channel, WaitExpired
+from gatekeep._errors import ClientLeft, NeverClaimed, QueueExpired, QueueOverdue
 from gatekeep._events import DEBUG, Logger, Record, request_name, says
 from gatekeep._group import Group
 from gatekeep._host import Clock, Net
-from gatekeep._settings import GroupSettings
+from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep._stages import Stage
 from gatekeep._statistics import Counters
 from gatekeep.transport import _wire
 from gatekeep.transport._claim import Attempts, State
-from gatekeep.transport._connect import connect_nowait, connect_patiently
+from gatekeep.transport._connect import Entrance
 from gatekeep.transport._hop import Hop
 
 
 class Request(Protocol):
-    """What a dispatch asks of an exchange."""
+    """What a dispatch asks of an exchange.
+
+    Attributes:
+        alarm: the deadline of whatever it waits for.
+        left: when the client's sending side ended, in seconds of the shared clock; `math.inf` if it has not.
+        broken: whether the client's connection is of no use any more.
+    """
 
     record: Record
+    alarm: Alarm
+
+    @property
+    def left(self) -> float: ...
+    @property
+    def broken(self) -> bool: ...
 
     def environ(self) -> dict[str, str]:
         """The CGI part of the WSGI environ."""
 
     def small_body(self) -> bytes | None:
-        """The whole body, where it is small and has come with the head; None where it must be streamed."""
+        """The whole body, where it is small and has come; None where it must be streamed."""
 
 
 class HopDispatch:
-    """Hands requests to the daemon processes of one group."""
+    """Hands requests to the daemon processes of one group.
+
+    Args:
+        socket_timeout: seconds that one read or write of a hop may take.
+        relieve: called when we are out of descriptors.
+    """
 
     def __init__(
-        self, net: Net, clock: Clock, group: Group, settings: GroupSettings, counters: Counters, log: Logger
+        self,
+        net: Net,
+        clock: Clock,
+        group: Group,
+        settings: GroupSettings,
+        counters: Counters,
+        log: Logger,
+        *,
+        socket_timeout: float,
+        relieve: Callable[[], None],
     ) -> None:
         self.group = group
-        self._net = net
+        self.buffers_requests = settings.request_buffering
+        self.socket_timeout = socket_timeout
+        self.entrance = Entrance(
+            net,
+            clock,
+            group,
+            few=max(2, settings.threads // 2) * settings.processes,
+            most=settings.max_waiting,
+            timeout=settings.connect_timeout,
+            send_timeout=socket_timeout,
+            relieve=relieve,
+        )
+        self.gone_delay = settings.client_gone_delay
+        self.queue_timeout = (
+            never_if_zero(settings.queue_timeout) if settings.queue_shed == "deadline" else math.inf
+        )
         self._clock = clock
-        self._settings = settings
         self._counters = counters
         self._log = log
         self._says_debug = says(log, DEBUG)
+
+    def check_room(self) -> None:
+        """Raise `Overloaded` if a request that came now would be turned away: before its body is received."""
+        self.entrance.check_room()
 
     async def claim(self, request: Request) -> Hop:
         """Find a worker for the request: the hop that is returned is claimed, and entered in the group until `release`.
@@ -51,80 +98,163 @@ class HopDispatch:
         attempts; the client notices nothing.
 
         Raises:
-            ConnectExpired, ConnectFailed: the group could not be reached.
-            QueueExpired: a worker found that it had waited too long.
+            Overloaded, ConnectExpired, ConnectFailed: the group could not be reached.
+            QueueExpired: it waited longer than queue-timeout.
+            ClientLeft: nobody waits for it any more.
             NeverClaimed: no attempt led to a claim.
         """
-        record = request.record
-        record.group = self.group.name
-        envelope = self._envelope(request)
-        attempts = Attempts(self.group.processes)
-        while True:
-            record.stage = Stage.CONNECT
-            record.attempts = envelope.attempt = attempts.begin()
-            hop = Hop(connect_nowait(self._net, self.group) or await self._connect_patiently())
-            if await self._offer(hop, envelope, record) is State.STARTED:
-                return hop
-            if hop.state is State.EXPIRED:
-                raise QueueExpired(f"waited longer than queue-timeout; discarded at attempt {attempts.made}")
-            attempts.failed(taken_back=hop.taken_back)
-            self._counters.retries += 1
-            if attempts.is_exhausted():
-                raise NeverClaimed(f"{attempts.made} attempts ended before a worker claimed it: {hop.reason}")
-            self._log.info(
-                "queue.retried",
-                request_id=request_name(record.number),
-                attempt=attempts.made,
-                reason=hop.reason,
-                taken_back=hop.taken_back,
-            )
+        return await _Claim(self, request).run()
 
-    async def _connect_patiently(self) -> Channel:
-        return await connect_patiently(self._net, self.group, self._settings.connect_timeout)
-
-    def _envelope(self, request: Request) -> _wire.Envelope:
-        body = request.small_body()
-        return _wire.Envelope(
-            request=request.record.number,
-            began=request.record.began,
-            stamp=self._clock.now(),
-            wall=self._clock.wall(),
-            attempt=0,
-            environ=request.environ(),
-            body=body or b"",
-            streamed=body is None,
-        )
-
-    async def _offer(self, hop: Hop, envelope: _wire.Envelope, record: Record) -> State:
-        self.group.enter(hop)
-        record.written = self._clock.now()
-        record.stage = Stage.QUEUE
-        if self._says_debug:
-            name = request_name(record.number)
-            self._log.debug("connect.finished", request_id=name, attempt=envelope.attempt)
-        try:
-            await hop.offer(_wire.encode(envelope))
-        except BaseException:
-            # We are cancelled: giving the hop up tells whether the application has the request; either way nobody waits for it.
-            self._settled(hop, hop.settle_nowait(), record)
-            self.release(hop)
-            raise
-        self._settled(hop, hop.state, record)
-        return hop.state
-
-    def _settled(self, hop: Hop, state: State, record: Record) -> None:
-        if state is not State.STARTED:
-            self.release(hop)
-            return
-        assert hop.go is not None
-        record.claimed = max(hop.go.stamp, record.written)
-        record.pid, record.thread = hop.go.pid, hop.go.thread
-        record.stage = Stage.RUN
-        if self._says_debug:
-            self._log.debug("pickup.claimed", request_id=request_name(record.number), pid=hop.pid)
-        self.group.claimed(hop)
+    def oldest_wait(self) -> float:
+        """For how many seconds the oldest request has waited that nobody has claimed."""
+        now = self._clock.now()
+        waiting = self.entrance.admission.oldest()
+        return now - min(self.group.oldest_offer(now), waiting.since if waiting else now)
 
     def release(self, hop: Hop) -> None:
         """The hop is done with, whatever came of it."""
         self.group.leave(hop)
         hop.close()
+
+
+class _Claim:
+    """One request on its way to a worker."""
+
+    def __init__(self, dispatch: HopDispatch, request: Request) -> None:
+        self._dispatch = dispatch
+        self._request = request
+        self._record = record = request.record
+        self._clock = dispatch._clock
+        record.group = dispatch.group.name
+        self.number = record.number
+        self.alarm = request.alarm
+        self._began = self._clock.now()
+        self._attempts = Attempts(dispatch.group.processes)
+        self._envelope = _envelope(request)
+
+    # --- patience
+
+    def patience_ends(self) -> float:
+        """When waiting has no sense any more, as far as is known now."""
+        return min(self._queue_ends(), self._client_ends())
+
+    def _queue_ends(self) -> float:
+        return self._envelope.stamp + self._dispatch.queue_timeout if self._envelope.stamp else math.inf
+
+    def _client_ends(self) -> float:
+        """When a client that has ended its side is taken for gone: one that only half-closed may get its answer until then."""
+        if self._request.broken:
+            return self._began
+        return max(self._request.left, self._began) + self._dispatch.gone_delay
+
+    def check_patience(self, now: float) -> None:
+        """Raise the reason if waiting has no sense any more."""
+        if now >= self._client_ends():
+            self._dispatch.entrance.client_left()
+            raise ClientLeft("the client left while its request waited")
+        if now >= self._queue_ends():
+            raise QueueOverdue(f"no worker took it within queue-timeout ({self._dispatch.queue_timeout:g} s)")
+
+    # --- the way
+
+    async def run(self) -> Hop:
+        """As `HopDispatch.claim`."""
+        dispatch, record = self._dispatch, self._record
+        while True:
+            record.stage = Stage.CONNECT
+            record.attempts = self._envelope.attempt = self._attempts.begin()
+            now = self._clock.now()
+            channel = dispatch.entrance.enter_nowait(now, self.alarm)
+            if channel is None:
+                channel = await dispatch.entrance.enter_in_turn(self, now)
+                now = self._clock.now()
+            hop = await self._offer(channel, now)
+            if hop.state is State.STARTED:
+                return hop
+            if hop.state is State.EXPIRED:
+                raise QueueExpired(
+                    f"waited longer than queue-timeout; discarded at attempt {record.attempts}"
+                )
+            self._count_failure(hop)
+
+    async def _offer(self, channel: Channel, now: float) -> Hop:
+        """Offer it over this connection: the hop that is returned is settled."""
+        dispatch, envelope, record = self._dispatch, self._envelope, self._record
+        if not envelope.stamp:
+            envelope.stamp, envelope.wall = now, self._clock.wall()
+        hop = Hop(channel, envelope.stamp)
+        dispatch.group.enter(hop)
+        record.written = now
+        record.stage = Stage.QUEUE
+        if dispatch._says_debug:
+            name = request_name(record.number)
+            dispatch._log.debug("connect.finished", request_id=name, attempt=envelope.attempt)
+        try:
+            await self._wait_claim(hop)
+        except BaseException:
+            # Giving the hop up tells whether the application has the request; either way nobody waits for it.
+            hop.settle_nowait()
+            self._settled(hop)
+            dispatch.release(hop)
+            raise
+        self._settled(hop)
+        return hop
+
+    async def _wait_claim(self, hop: Hop) -> None:
+        """Wait until it is settled, or waiting has no sense any more and no claim came in that moment."""
+        self.alarm.set(self.patience_ends())
+        waits = hop.offer(_wire.encode(self._envelope))
+        while True:
+            try:
+                await waits
+                return
+            except WaitExpired:
+                try:
+                    self.check_patience(self._clock.now())
+                except (ClientLeft, QueueExpired):
+                    if hop.settle_nowait() is State.STARTED:
+                        return
+                    raise
+            self.alarm.set(self.patience_ends())
+            waits = hop.wait_claim()
+
+    def _settled(self, hop: Hop) -> None:
+        dispatch, record = self._dispatch, self._record
+        if hop.go is not None:
+            record.claimed = max(hop.go.stamp, record.written)
+            record.pid, record.thread = hop.go.pid, hop.go.thread
+            record.stage = Stage.RUN
+            if dispatch._says_debug:
+                dispatch._log.debug("pickup.claimed", request_id=request_name(record.number), pid=hop.pid)
+            dispatch.group.claimed(hop)
+        else:
+            dispatch.release(hop)
+        dispatch.entrance.place_freed()
+
+    def _count_failure(self, hop: Hop) -> None:
+        dispatch, attempts = self._dispatch, self._attempts
+        attempts.failed(taken_back=hop.taken_back)
+        dispatch._counters.retries += 1
+        if attempts.is_exhausted():
+            raise NeverClaimed(f"{attempts.made} attempts ended before a worker claimed it: {hop.reason}")
+        dispatch._log.info(
+            "queue.retried",
+            request_id=request_name(self.number),
+            attempt=attempts.made,
+            reason=hop.reason,
+            taken_back=hop.taken_back,
+        )
+
+
+def _envelope(request: Request) -> _wire.Envelope:
+    body = request.small_body()
+    return _wire.Envelope(
+        request=request.record.number,
+        began=request.record.began,
+        stamp=0.0,
+        wall=0.0,
+        attempt=0,
+        environ=request.environ(),
+        body=body or b"",
+        streamed=body is None,
+    )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import traceback
 
-from gatekeep._channel import Channel
+from gatekeep._alarms import Alarms
 from gatekeep._errors import ClientGone, Refused, RequestFailed
-from gatekeep._events import DEBUG, INFO, Logger, Outcome, Record, request_name, says
+from gatekeep._events import DEBUG, INFO, Action, Logger, Outcome, Record, request_name, says
 from gatekeep._host import Host, Peer
 from gatekeep._settings import HttpSettings
 from gatekeep._stages import Stage
@@ -15,7 +15,7 @@ from gatekeep.transport._codec import Codec, Limits
 from gatekeep.transport._codec_strict import StrictCodec
 from gatekeep.transport._date import HttpDate
 from gatekeep.transport._dispatch import HopDispatch
-from gatekeep.transport._http1 import Http1Connection, Http1Exchange
+from gatekeep.transport._http1 import Http1Connection, Http1Exchange, Patience
 from gatekeep.transport._relay import relay
 
 RETRY_AFTER = 5
@@ -41,11 +41,20 @@ class Front:
     """
 
     def __init__(
-        self, host: Host, settings: HttpSettings, dispatch: HopDispatch, counters: Counters, log: Logger
+        self,
+        host: Host,
+        settings: HttpSettings,
+        dispatch: HopDispatch,
+        alarms: Alarms,
+        counters: Counters,
+        log: Logger,
+        *,
+        response_socket_timeout: float,
     ) -> None:
-        self.server_header = settings.server_header
-        self._host = host
-        self._settings = settings
+        self.host = host
+        self.alarms = alarms
+        self.settings = settings
+        self.patience = Patience(settings, response_socket_timeout)
         self._limits = limits_of(settings)
         self._dispatch = dispatch
         self._counters = counters
@@ -63,12 +72,11 @@ class Front:
     async def serve_connection(self, peer: Peer) -> None:
         """Serve one client's connection to its end. A fault of ours ends that connection and is logged, nothing else."""
         try:
-            channel = Channel(self._host.net, peer.socket)
+            connection = Http1Connection(self, peer, self._codec())
         except OSError as error:  # the event loop's resources are limited, too
             self._log.warning("accept.failed", reason=str(error))
             peer.socket.close()
             return
-        connection = Http1Connection(self, channel, self._codec(), peer)
         self._connections[connection] = None
         self._counters.connections += 1
         if self._says_debug:
@@ -84,7 +92,7 @@ class Front:
             del self._connections[connection]
 
     def _codec(self) -> Codec:
-        if self._settings.http == "h11":
+        if self.settings.http == "h11":
             from gatekeep.transport._codec_h11 import H11Codec
 
             return H11Codec(self._limits)
@@ -96,18 +104,31 @@ class Front:
         for connection in tuple(self._connections):
             connection.stop()
 
+    def relieve(self) -> None:
+        """We are out of descriptors, or have as many connections as we may: close the oldest that is idle."""
+        for connection in self._connections:
+            if connection.is_idle and not connection.stopping:
+                connection.close_idle()
+                return
+
+    def idle_closed(self) -> None:
+        """A connection is closed between two requests."""
+        self._counters.idle_closed += 1
+
     # --- requests
 
     async def handle(self, exchange: Http1Exchange) -> None:
-        """One request, from its head to its end: claim it for a worker, carry it both ways, account for it."""
-        record = exchange.record
+        """One request, from its head to its end: receive its body, claim it for a worker, carry it both ways, account for it."""
+        record, dispatch = exchange.record, self._dispatch
         self._describe(exchange)
         try:
-            hop = await self._dispatch.claim(exchange)
+            if dispatch.buffers_requests and not exchange.body_arrived:
+                await self._receive_body(exchange)
+            hop = await dispatch.claim(exchange)
             try:
-                await relay(exchange, hop)
+                await relay(exchange, hop, self.host.clock, dispatch.socket_timeout, dispatch.release)
             finally:
-                self._dispatch.release(hop)
+                dispatch.release(hop)
             record.outcome = Outcome.SERVED
         except RequestFailed as failure:
             await self._fail(exchange, failure)
@@ -121,6 +142,16 @@ class Front:
             if record.outcome is None and exchange.delivered:
                 record.outcome = Outcome.SERVED  # whatever interrupted us came after the client had it all
             self._finish(record)
+
+    async def _receive_body(self, exchange: Http1Exchange) -> None:
+        """A slow upload holds no worker. What would be turned away is turned away before its body is received."""
+        self._dispatch.check_room()
+        exchange.record.stage = Stage.BODY
+        await exchange.buffer_body()
+        exchange.record.buffered = self.now()
+        if self._says_debug:
+            name = request_name(exchange.record.number)
+            self._log.debug("body.received", request_id=name, bytes_in=exchange.record.body_in)
 
     def begin_request(self, connection: Http1Connection) -> Record:
         """A request's head, or what should have been one, was read."""
@@ -146,10 +177,34 @@ class Front:
         if self._says_debug:
             self._log.debug("run.answered", request_id=request_name(record.number), status=record.status)
 
+    def disk_failed(self, record: Record, error: OSError) -> None:
+        """A response's temporary file could not grow: its worker had to wait for the client."""
+        self._log.warning(
+            "respond.no_space",
+            request_id=request_name(record.number),
+            path=record.path,
+            stage=Stage.RESPOND,
+            reason=str(error),
+        )
+
     async def _fail(self, exchange: Http1Exchange, failure: RequestFailed) -> None:
         record = exchange.record
-        record.stage, record.reason = failure.stage, str(failure)
-        record.outcome = Outcome(failure.outcome)
+        answers = bool(failure.status) and not exchange.response_started
+        self._failed(record, failure, answers=answers)
+        if answers:
+            record.status = failure.status
+            try:
+                await exchange.answer(failure.status, _fields_for(failure.status))
+            except ClientGone:
+                record.action = Action.DROPPED  # what went wrong before stays the outcome
+
+    def _failed(self, record: Record, failure: RequestFailed, *, answers: bool) -> None:
+        """Take down what became of a request, and say it where something happened."""
+        record.stage = failure.stage
+        action = Action.ANSWERED if answers else Action.DROPPED
+        if failure.outcome == Outcome.TRUNCATED:
+            action = Action.CLOSED
+        record.failed(Outcome(failure.outcome), str(failure), failure.timer, action, self.now())
         if failure.event:
             self._log.warning(
                 failure.event,
@@ -158,25 +213,22 @@ class Front:
                 path=record.path,
                 pid=record.pid,
                 attempts=record.attempts,
-                age=round(self.now() - record.began, 6),
+                stage=failure.stage,
+                timer=failure.timer,
+                age=round(record.age, 6),
+                action=action,
                 status=failure.status,
                 reason=record.reason,
             )
-        if failure.status and not exchange.response_started:
-            record.status = failure.status
-            try:
-                await exchange.answer(failure.status, _fields_for(failure.status))
-            except ClientGone:
-                pass  # what went wrong before stays the outcome
 
     def refused(self, record: Record, refusal: Refused) -> None:
         """A connection was refused for what it sent."""
-        record.outcome, record.reason = Outcome.REFUSED, refusal.reason
+        self._failed(record, refusal, answers=True)
         self._finish(record)
 
     def _finish(self, record: Record) -> None:
         if record.outcome is None:
-            record.outcome, record.reason = Outcome.LOST, "the gateway was stopped"
+            record.failed(Outcome.LOST, "the gateway was stopped", "", Action.DROPPED, self.now())
         record.ended = self.now()
         if self._says_debug:
             name = request_name(record.number)
@@ -192,7 +244,7 @@ class Front:
 
     def http_date(self) -> str:
         """The Date field's value now."""
-        return self._date.at(self._host.clock.wall())
+        return self._date.at(self.host.clock.wall())
 
 
 class _Fault(RequestFailed):

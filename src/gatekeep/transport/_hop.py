@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatekeep._channel import Channel
+from gatekeep._channel import Channel, WaitExpired
 from gatekeep._frames import FrameError, frame
 from gatekeep.transport import _wire
 from gatekeep.transport._claim import SETTLED, ClaimError, Event, State, after
@@ -20,14 +20,16 @@ class Hop:
     Attributes:
         go: the worker's claim, once there is one.
         state: what is known of the claim (see `_claim`).
+        since: when its request was first offered to the group, in seconds of the shared clock.
         taken_back: whether we gave it up, so that its end says nothing against the request.
         reason: why it ended unstarted, for the log.
     """
 
-    __slots__ = ("_channel", "_decoder", "go", "pid", "reason", "state", "taken_back")
+    __slots__ = ("_channel", "_decoder", "go", "pid", "reason", "since", "state", "taken_back")
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, since: float) -> None:
         self._channel = channel
+        self.since = since
         self._decoder = _wire.front_decoder()
         self.state = State.STANDING
         self.go: _wire.Go | None = None
@@ -38,14 +40,29 @@ class Hop:
     async def offer(self, envelope: bytes) -> State:
         """Write the envelope and wait until it is settled whether a worker runs the request.
 
-        Cancelling it leaves the hop STANDING: `settle_nowait` then tells the truth.
+        Raises:
+            WaitExpired: the channel's alarm rang. It is not settled: `wait_claim` waits on, `settle_nowait` settles it. (Being
+                cancelled leaves it in the same state.)
         """
         try:
             rest = self._channel.send_nowait(envelope)
             if rest:
                 await self._channel.send_rest(rest)
+        except OSError as error:
+            self._happened(Event.END_OF_STREAM, str(error) or "the envelope could not be written")
+        return await self.wait_claim()
+
+    async def wait_claim(self) -> State:
+        """Wait until it is settled whether a worker runs the request.
+
+        Raises:
+            WaitExpired: as `offer`.
+        """
+        try:
             while self.state not in SETTLED:
                 self._receive_claim(await self._channel.receive_next())
+        except WaitExpired:
+            raise
         except OSError as error:
             self._happened(Event.END_OF_STREAM, str(error))
         return self.state
@@ -58,12 +75,14 @@ class Hop:
         response. Looking is an optimisation, the last thing before the shut; what is queued after it decides.
         """
         if self.state is State.STANDING and not self._channel.is_unread() and not self._channel.has_data():
-            self._give_up()
+            self.give_up()
 
-    def _give_up(self) -> None:
-        self.taken_back = True
-        self.state = after(self.state, Event.GIVE_UP)
-        self._channel.stop_reading()
+    def give_up(self) -> None:
+        """Give the hop up: unless a claim is queued already, there will be none, and whoever waits for it is told so."""
+        if self.state is State.STANDING:
+            self.taken_back = True
+            self.state = after(self.state, Event.GIVE_UP)
+            self._channel.stop_reading()
 
     def process_ended(self) -> None:
         """The process that claimed it is gone: what it sent is still read, then comes the end."""
@@ -71,8 +90,7 @@ class Hop:
 
     def settle_nowait(self) -> State:
         """Give the hop up and read what is queued: afterwards it is STARTED, or will never be."""
-        if self.state is State.STANDING:
-            self._give_up()
+        self.give_up()
         while self.state not in SETTLED:
             try:
                 self._receive_claim(self._channel.socket.recv(HOP_READ_SIZE))
@@ -110,9 +128,15 @@ class Hop:
         return self._decoder.next_frame()
 
     async def read_more(self) -> bool:
-        """Read what comes next of the response. False at its end, in order or not."""
+        """Read what comes next of the response. False at its end, in order or not.
+
+        Raises:
+            WaitExpired: the channel's alarm rang.
+        """
         try:
             data = await self._channel.receive(HOP_READ_SIZE)
+        except WaitExpired:
+            raise
         except OSError:
             return False
         self._decoder.feed(data)

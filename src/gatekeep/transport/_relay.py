@@ -1,17 +1,24 @@
 """The run and respond stages: the worker's frames become the client's response, and the client's body goes to the worker.
 
-Both directions move at the same time, so an application that writes much before it reads its input cannot deadlock with us.
+Both directions move at the same time, so an application that writes much before it reads its input cannot deadlock with us. And
+the worker is ahead of its client: what a slow client has not read yet lies in a spool, and the worker is free.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Protocol
 
 import anyio
 
-from gatekeep._errors import ApplicationFailed, ProcessLost, RequestFailed, Truncated
+from gatekeep._alarms import Alarm
+from gatekeep._channel import WaitExpired
+from gatekeep._errors import ApplicationFailed, ClientGone, HopExpired, ProcessLost, RequestFailed, Truncated
+from gatekeep._host import Clock
 from gatekeep.transport import _wire
 from gatekeep.transport._hop import Hop
+from gatekeep.transport._spool import Spool
 from gatekeep.transport._wire import Kind
 
 # Plain numbers: a look into an enumeration costs as much as a comparison, for every frame (until Python 3.12).
@@ -24,9 +31,15 @@ class Exchange(Protocol):
     `start`, `write` and `finish` only collect; `flush` sends.
     """
 
+    alarm: Alarm
+
     @property
     def body_complete(self) -> bool:
         """Whether all of the request's body has been taken."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether nobody can be there to be answered."""
 
     @property
     def response_started(self) -> bool:
@@ -49,6 +62,7 @@ class Exchange(Protocol):
         Raises:
             Refused: it is malformed, or too large.
             BodyLost: the connection ended inside it.
+            BodyExpired: it did not come in time.
         """
 
     def start(self, status: int, reason: str, fields: list[tuple[str, str]]) -> None:
@@ -63,6 +77,13 @@ class Exchange(Protocol):
     def part(self) -> None:
         """The response is complete and sent, the worker is not done with it: let the client go if it is not to stay."""
 
+    def flush_nowait(self) -> bool:
+        """Send as much of what was collected as goes at once. Whether that was all.
+
+        Raises:
+            ClientGone: nobody is there.
+        """
+
     async def flush(self) -> None:
         """Send what was collected.
 
@@ -70,18 +91,40 @@ class Exchange(Protocol):
             ClientGone: nobody is there.
         """
 
+    def take_output(self) -> list[bytes | memoryview]:
+        """What was collected and not sent; whoever takes it sends it."""
 
-async def relay(exchange: Exchange, hop: Hop) -> None:
+    async def send(self, data: bytes | memoryview) -> None:
+        """Send what was taken.
+
+        Raises:
+            ClientGone: nobody is there.
+        """
+
+    def open_spool(self) -> Spool:
+        """A spool for what the client is too slow to read."""
+
+    def disk_failed(self, error: OSError) -> None:
+        """The spool's file could not grow, so that the worker had to wait for the client."""
+
+
+async def relay(
+    exchange: Exchange, hop: Hop, clock: Clock, socket_timeout: float, release: Callable[[Hop], None]
+) -> None:
     """Carry the whole of a claimed request both ways.
+
+    Args:
+        socket_timeout: seconds in which something must come from the worker, or be taken by it.
+        release: called as soon as the hop is not needed any more, once or more often.
 
     Raises:
         RequestFailed: it came to no good end; the exchange tells whether a response was started.
     """
-    response = _Response(exchange, hop)
+    response = _Response(exchange, hop, clock, socket_timeout, release)
     if exchange.body_complete:
         await response.receive()
         return
-    body = _Body(exchange, hop)
+    body = _Body(exchange, hop, response.progress)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(body.send)
         try:
@@ -100,9 +143,10 @@ async def relay(exchange: Exchange, hop: Hop) -> None:
 class _Body:
     """The request's body on its way to the worker."""
 
-    def __init__(self, exchange: Exchange, hop: Hop) -> None:
+    def __init__(self, exchange: Exchange, hop: Hop, progress: Callable[[], None]) -> None:
         self._exchange = exchange
         self._hop = hop
+        self._progress = progress
         self.failure: RequestFailed | None = None
 
     async def send(self) -> None:
@@ -118,15 +162,27 @@ class _Body:
         while piece := await self._exchange.read_body():
             if not await self._hop.send_body(piece):
                 return  # the worker wants no more: its response may be complete nevertheless
+            self._progress()
         await self._hop.send_body_end()
 
 
 class _Response:
     """The worker's frames on their way to the client."""
 
-    def __init__(self, exchange: Exchange, hop: Hop) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        hop: Hop,
+        clock: Clock,
+        socket_timeout: float,
+        release: Callable[[Hop], None],
+    ) -> None:
         self._exchange = exchange
         self._hop = hop
+        self._clock = clock
+        self._socket_timeout = socket_timeout
+        self._release = release
+        self._deadline = math.inf
         self.failure: RequestFailed | None = None
 
     async def receive(self) -> None:
@@ -137,19 +193,109 @@ class _Response:
         exchange = self._exchange
         try:
             while not self._pass_on():
-                await exchange.flush()
+                if not exchange.flush_nowait():
+                    await self._receive_ahead()
+                    return
                 if exchange.response_complete:
                     if exchange.body_complete:
                         return  # nothing that the worker says now concerns the client, and END would be one wake-up more
                     exchange.part()
-                if not await self._hop.read_more():
-                    if exchange.response_complete:
-                        return  # HTTP's framing decides what is complete, whatever the worker does then
-                    raise self._ended_early("its process ended, or closed the connection")
-            await exchange.flush()
+                if not await self._read_more():
+                    return
+            if not exchange.flush_nowait():
+                self._let_worker_go()
+                await exchange.flush()
         except Truncated:
             await exchange.flush()
             raise
+
+    def _let_worker_go(self) -> None:
+        """The worker has nothing to say any more: what is left is between us and the client."""
+        if self._exchange.body_complete:
+            self._release(self._hop)
+
+    async def _read_more(self) -> bool:
+        """Read what comes next from the worker. False when nothing will, and the client has all."""
+        if await self._read_in_time():
+            return True
+        if self._exchange.response_complete:
+            return False  # HTTP's framing decides what is complete, whatever the worker does then
+        raise self._ended_early("its process ended, or closed the connection")
+
+    async def _read_in_time(self) -> bool:
+        self.progress()
+        while True:
+            try:
+                return await self._hop.read_more()
+            except WaitExpired:
+                if self._exchange.broken:
+                    self._hop.abandon()
+                    raise ClientGone("the client's connection was reset while the application ran") from None
+                if self._clock.now() >= self._deadline:
+                    self._hop.abandon()
+                    self._expired()
+                    return False
+                self._exchange.alarm.set(self._deadline)
+
+    def progress(self) -> None:
+        """Something has passed between us and the worker: its time begins anew."""
+        self._deadline = self._clock.now() + self._socket_timeout
+        self._exchange.alarm.set(self._deadline)
+
+    def _expired(self) -> None:
+        if self._exchange.response_complete:
+            return
+        reason = f"nothing came from the worker for {self._socket_timeout:g} s"
+        if self._exchange.response_started:
+            raise Truncated(reason, timer=HopExpired.timer)
+        raise HopExpired(reason)
+
+    # --- ahead of the client
+
+    async def _receive_ahead(self) -> None:
+        """The client reads more slowly than the worker writes: take what comes, while it reads what there is."""
+        spool = self._exchange.open_spool()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._send_from, spool, tasks.cancel_scope)
+                try:
+                    await self._receive_into(spool)
+                except RequestFailed as error:
+                    self.failure = error
+                spool.end()
+                self._let_worker_go()
+        finally:
+            await spool.aclose()
+            if spool.disk_error is not None:
+                self._exchange.disk_failed(spool.disk_error)
+        self._exchange.flush_nowait()  # nothing is left: it takes note of that
+        if self.failure is not None:
+            raise self.failure
+
+    async def _receive_into(self, spool: Spool) -> None:
+        exchange, ended = self._exchange, False
+        while True:
+            for part in exchange.take_output():
+                await spool.put(part)
+            if ended or (exchange.response_complete and exchange.body_complete):
+                return
+            if not await self._read_more():
+                return
+            ended = self._pass_on()
+
+    async def _send_from(self, spool: Spool, everything: anyio.CancelScope) -> None:
+        """Send what lies in the spool until its end; if the client has gone, all is over."""
+        try:
+            while await spool.wait_filled():
+                await self._exchange.send(await spool.take())
+        except ClientGone as error:
+            self.failure = error
+            everything.cancel()
+        except OSError as error:
+            self.failure = Truncated(f"the temporary file could not be read: {error}")
+            everything.cancel()
+
+    # --- frames
 
     def _pass_on(self) -> bool:
         """Hand the frames that are there to the exchange. True at the end of the response."""

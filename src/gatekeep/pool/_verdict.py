@@ -1,0 +1,32 @@
+"""What becomes of a request at its pickup. Pure: the rule, told the time.
+
+"If the wait exceeds queue-timeout, the worker discards the request without dispatching it to the application": a client that
+waited so long has mostly gone, and to run its request would make those behind it late too.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from gatekeep.transport._wire import Envelope
+
+
+class Verdict(Enum):
+    """What a worker does with the request that it has picked up."""
+
+    RUN = auto()
+    """It is claimed and given to the application."""
+    EXPIRED = auto()
+    """It waited too long: nobody runs it, and its client is told so."""
+
+
+def judge(envelope: Envelope, now: float, queue_timeout: float) -> Verdict:
+    """The verdict on a request.
+
+    What was lost in attempts before counts: the stamp is that of the first one.
+
+    Args:
+        now: the present time, on the clock of `envelope.stamp`.
+        queue_timeout: seconds that it may have waited; `math.inf` for ever.
+    """
+    return Verdict.EXPIRED if now - envelope.stamp > queue_timeout else Verdict.RUN
