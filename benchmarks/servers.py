@@ -65,6 +65,8 @@ class Server:
     """Whether one worker may get all kept-alive connections while the others idle."""
     many_processes: bool = False
     """Whether it is measured with each number of --processes, or with the first only."""
+    has_threads: bool = True
+    """Whether a process runs more than one request at once."""
     fixed_processes: int | None = None
     """How many processes it has whatever --processes says."""
     processes: int = 0
@@ -75,6 +77,8 @@ class Server:
 
     def all_threads(self, threads: int) -> int:
         """How many requests it can run at once, with `threads` in each process; one process alone has twice as many."""
+        if not self.has_threads:
+            return self.processes
         return (2 if self.fixed_processes else self.processes) * threads
 
 
@@ -247,7 +251,7 @@ SERVERS = {
     for server in (
         Server("mod_wsgi", mod_wsgi_express, missing_mod_wsgi, is_mod_wsgi_daemon, has_front=True),
         Server("mod_wsgi-bare", mod_wsgi_bare, missing_mod_wsgi, is_mod_wsgi_daemon, has_front=True),
-        Server("gunicorn-sync", gunicorn_sync, needs("gunicorn")),
+        Server("gunicorn-sync", gunicorn_sync, needs("gunicorn"), has_threads=False),
         Server("gunicorn-gthread", gunicorn_gthread, needs("gunicorn"), may_pack=True),
         Server("waitress", waitress, needs("waitress"), fixed_processes=1),
         Server("granian", granian, needs("granian")),

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 from http import HTTPStatus
 
+import attrs
 import pytest
 
-from gatekeep import CannotStart, GatekeepError, Outcome, SettingsError, Stage, _errors
-from gatekeep._errors import Refused, RequestFailed
+from gatekeep import CannotStart, GatekeepError, Outcome, Settings, SettingsError, Stage, _errors
+from gatekeep._errors import HeadExpired, Refused, RequestFailed, Truncated
+from gatekeep._settings import GroupSettings, HttpSettings
 from gatekeep.transport import _codec, _front  # noqa: F401  errors of their own are in the tree too
 
 
@@ -40,12 +42,17 @@ def test_the_tree_that_is_printed_is_the_tree_that_is() -> None:
     assert tree == {"GatekeepError": ""} | {error.__name__: error.__bases__[0].__name__ for error in PUBLIC}
 
 
+def made(error: type[RequestFailed]) -> RequestFailed:
+    """One of them, as it is raised: only a plain refusal is told its status."""
+    return error(413, "x") if issubclass(error, Refused) and "status" not in vars(error) else error("x")  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize("error", FAILURES)
 def test_each_failure_knows_its_stage_status_and_outcome(error: type[RequestFailed]) -> None:
     assert isinstance(error.stage, Stage)
     assert error.outcome in {str(outcome) for outcome in Outcome}
     assert error.event == "" or re.fullmatch(rf"(?:{'|'.join(Stage)})\.[a-z_]+", error.event)
-    failure = error(413, "x") if issubclass(error, Refused) else error("x")
+    failure = made(error)
     assert failure.status == 0 or HTTPStatus(failure.status) >= 400
     assert str(failure) == "x"
 
@@ -59,25 +66,57 @@ def test_an_event_is_said_at_the_stage_it_is_named_after(error: type[RequestFail
 def test_the_status_that_is_printed_is_the_status_that_is_answered(error: type[RequestFailed]) -> None:
     said = re.search(r"\((\d{3})\)$", printed()[error.__name__][1])
     if said:
-        assert error.status == int(said[1])
-    elif error is not Refused:
-        assert error is RequestFailed or getattr(error, "status", None) in (0, 400)
+        assert error.status == made(error).status == int(said[1])
+    elif error not in (RequestFailed, Refused):
+        assert error.outcome in ("client_gone", "truncated"), "for those it depends on what is out already"
 
 
-def test_failures_of_one_kind_have_one_status() -> None:
-    statuses = {error.outcome: set() for error in FAILURES}
-    for error in FAILURES:
-        if not issubclass(error, Refused) and error.__module__ == "gatekeep._errors" and error.status:
-            statuses[error.outcome].add(error.status)
-    assert statuses == {
-        "refused": set(),
-        "client_gone": {400},
-        "shed": {503},
-        "queue_timeout": {504},
-        "app_error": {500},
-        "lost": {502},
-        "truncated": set(),
-    }
+STATUSES = {
+    "BodyExpired": 408,
+    "NoSpace": 507,
+    "ClientGone": 0,
+    "BodyLost": 400,
+    "ClientLeft": 503,
+    "ClientStalled": 0,
+    "Overloaded": 503,
+    "ConnectExpired": 503,
+    "ConnectFailed": 503,
+    "NeverClaimed": 503,
+    "QueueExpired": 504,
+    "QueueOverdue": 504,
+    "HopExpired": 504,
+    "ApplicationFailed": 500,
+    "ProcessLost": 502,
+    "Truncated": 0,
+}
+
+
+def test_every_failure_has_the_status_that_it_should_have() -> None:
+    ours = [error for error in FAILURES if error.__module__ == "gatekeep._errors"]
+    assert {error.__name__: error.status for error in ours if not issubclass(error, Refused)} == STATUSES
+
+
+def test_a_head_that_is_late_is_a_refusal_with_408() -> None:
+    failure = HeadExpired("too slow")
+    assert isinstance(failure, Refused)
+    assert (failure.status, failure.reason, failure.stage) == (408, "too slow", Stage.PARSE)
+
+
+SETTINGS = {
+    setting.replace("_", "-")
+    for settings in (Settings, GroupSettings, HttpSettings)
+    for setting in attrs.fields_dict(settings)
+}
+
+
+@pytest.mark.parametrize("error", FAILURES)
+def test_a_timer_is_the_name_of_a_setting(error: type[RequestFailed]) -> None:
+    assert error.timer == "" or error.timer in SETTINGS
+
+
+def test_a_truncation_tells_the_timer_that_cut_it() -> None:
+    assert (Truncated("x").timer, Truncated("x", "socket-timeout").timer) == ("", "socket-timeout")
+    assert Truncated.timer == ""
 
 
 @pytest.mark.parametrize("status", [413, HTTPStatus.REQUEST_ENTITY_TOO_LARGE])

@@ -9,9 +9,15 @@ import pytest
 from hypothesis import given, strategies as st
 
 from gatekeep import Outcome, Stage
-from gatekeep._events import DEBUG, INFO, Record, SilentLogger, request_name, says
+from gatekeep._events import DEBUG, INFO, Action, Record, SilentLogger, request_name, says
 
-MARKS = {"received": Stage.PARSE, "written": Stage.CONNECT, "claimed": Stage.QUEUE, "answered": Stage.RUN}
+MARKS = {
+    "received": Stage.PARSE,
+    "buffered": Stage.BODY,
+    "written": Stage.CONNECT,
+    "claimed": Stage.QUEUE,
+    "answered": Stage.RUN,
+}
 ENTERED = [*MARKS.values(), Stage.RESPOND]
 
 STEPS = st.floats(1e-6, 100)
@@ -55,12 +61,19 @@ def test_what_came_after_the_last_mark_was_spent_where_it_ended(
 def test_a_request_that_is_not_over_tells_what_it_has_passed() -> None:
     made = record(1.0, [0.25, 0.5], 0)
     made.ended = 0.0
-    assert made.stage_times() == {"parse": 0.25, "connect": 0.5}
+    assert made.stage_times() == {"parse": 0.25, "body": 0.5}
+
+
+def test_a_body_that_was_not_kept_is_no_stage_of_its_own() -> None:
+    made = record(1.0, [0.25, 0.125, 0.5, 1.0, 2.0], 4.0)
+    made.buffered = 0.0
+    assert made.stage_times() == {"parse": 0.25, "connect": 0.625, "queue": 1.0, "run": 2.0, "respond": 4.0}
 
 
 def test_a_stage_that_took_no_time_is_there() -> None:
-    made = record(1.0, [0.0, 0.0, 0.0, 0.0], 0.5)
-    assert made.stage_times() == {"parse": 0.0, "connect": 0.0, "queue": 0.0, "run": 0.0, "respond": 0.5}
+    times = record(1.0, [0.0, 0.0, 0.0, 0.0, 0.0], 0.5).stage_times()
+    assert list(times) == ["parse", "body", "connect", "queue", "run", "respond"]
+    assert list(times.values()) == [0.0, 0.0, 0.0, 0.0, 0.0, 0.5]
 
 
 def test_a_stage_that_was_entered_and_left_at_once_may_be_absent_at_the_end() -> None:
@@ -69,7 +82,7 @@ def test_a_stage_that_was_entered_and_left_at_once_may_be_absent_at_the_end() ->
 
 def test_times_are_told_to_the_microsecond() -> None:
     made = record(1.0, [0.123456789], 0.1)
-    assert made.stage_times() == {"parse": 0.123457, "connect": 0.1}
+    assert made.stage_times() == {"parse": 0.123457, "body": 0.1}
 
 
 def test_the_canonical_event_has_every_field_from_the_first_moment() -> None:
@@ -95,12 +108,32 @@ def test_the_canonical_event_has_every_field_from_the_first_moment() -> None:
 
 
 @pytest.mark.parametrize("name", Record.__slots__)
-def test_every_attribute_of_a_record_is_told(name: str) -> None:
-    made = record(1.0, [1.0, 2.0, 3.0, 4.0], 5.0)
+def test_every_attribute_of_a_failed_record_is_told(name: str) -> None:
+    made = record(1.0, [1.0, 2.0, 3.0, 4.0, 5.0], 6.0)
+    made.failed(Outcome.SHED, "the backlog stayed full", "connect-timeout", Action.ANSWERED, 2.25)
     before = made.fields()
     value: Any = getattr(made, name)
-    setattr(made, name, {str: "other", int: 4711, float: 1.5}.get(type(value), Outcome.SHED))
+    others = {str: "other", int: 4711, float: 1.5, Outcome: Outcome.LOST, Stage: Stage.RUN}
+    setattr(made, name, others.get(type(value), Action.DROPPED))
     assert made.fields() != before
+
+
+@pytest.mark.parametrize("action", Action)
+def test_a_request_that_came_to_no_good_end_tells_the_timer_its_age_and_what_was_done(action: Action) -> None:
+    good = record(1.0, [0.25, 0.5], 0.25)
+    bad = record(1.0, [0.25, 0.5], 0.25)
+    bad.failed(Outcome.SHED, "the backlog stayed full", "connect-timeout", action, 1.9876543)
+    assert bad.fields() == good.fields() | {
+        "outcome": "shed",
+        "reason": "the backlog stayed full",
+        "timer": "connect-timeout",
+        "age": 0.987654,
+        "action": str(action),
+    }
+
+
+def test_a_request_that_came_to_a_good_end_has_no_timer_age_or_action() -> None:
+    assert record(1.0, [0.25, 0.5], 0.25).fields().keys().isdisjoint({"timer", "age", "action"})
 
 
 @pytest.mark.parametrize(
@@ -128,6 +161,10 @@ def test_the_outcomes_are_a_closed_list() -> None:
     ]
     with pytest.raises(ValueError):
         Outcome("anything else")
+
+
+def test_the_actions_are_a_closed_list() -> None:
+    assert [str(action) for action in Action] == ["answered", "closed", "dropped"]
 
 
 def test_a_silent_logger_says_nothing_at_any_level(capfd: pytest.CaptureFixture[str]) -> None:

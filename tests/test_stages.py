@@ -7,7 +7,7 @@ from gatekeep import Stage
 
 def test_the_stages_stand_in_the_order_in_which_a_request_passes_them() -> None:
     assert list(Stage) == [
-        *["accept", "parse", "body", "route", "connect", "queue", "pickup", "run", "respond"],
+        *["accept", "parse", "route", "body", "admit", "connect", "queue", "pickup", "run", "respond"],
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import attrs
 import pytest
@@ -11,6 +12,10 @@ from hypothesis import given, strategies as st
 from gatekeep import Outcome, Stage, Statistics
 from gatekeep._events import Record
 from gatekeep._statistics import Counters
+
+
+NOW: dict[str, Any] = {"waiting": 0, "standing": 0, "oldest": 0.0, "processes": ()}
+"""What a snapshot is told beside the counters."""
 
 
 def ended(stage: Stage, outcome: Outcome) -> Record:
@@ -28,48 +33,69 @@ def counted(*pairs: tuple[Stage, Outcome]) -> Counters:
 
 @given(st.lists(st.tuples(st.sampled_from(Stage), st.sampled_from(Outcome)), max_size=30))
 def test_requests_are_counted_by_stage_and_outcome(pairs: list[tuple[Stage, Outcome]]) -> None:
-    statistics = counted(*pairs).snapshot(standing=0, processes=())
+    statistics = counted(*pairs).snapshot(**NOW)
     assert statistics.requests == Counter(pairs)
     assert statistics.by_outcome() == Counter(outcome for _, outcome in pairs)
     assert 0 not in statistics.requests.values()
 
 
+@given(st.lists(st.sampled_from(["", "header-timeout", "queue-timeout", "socket-timeout"]), max_size=30))
+def test_requests_are_counted_by_the_timer_that_ended_them(timers: list[str]) -> None:
+    counters = Counters()
+    for timer in timers:
+        record = ended(Stage.QUEUE, Outcome.QUEUE_TIMEOUT)
+        record.timer = timer
+        counters.count(record)
+    assert counters.snapshot(**NOW).timers == Counter(filter(None, timers))
+
+
 def test_a_snapshot_has_all_of_the_numbers() -> None:
-    counters = counted((Stage.RESPOND, Outcome.SERVED))
-    names = ["in_flight", "connections", "retries", "dropped_fields", "dropped_log_records", "process_starts"]
-    for number, name in enumerate([*names, "process_ends"], 1):
+    record = ended(Stage.QUEUE, Outcome.QUEUE_TIMEOUT)
+    record.timer = "queue-timeout"
+    counters = Counters()
+    counters.count(record)
+    names = ["in_flight", "connections", "idle_closed", "retries", "dropped_fields", "dropped_log_records"]
+    for number, name in enumerate([*names, "process_starts", "process_ends"], 1):
         setattr(counters, name, number)
-    assert attrs.asdict(counters.snapshot(standing=8, processes=(9, 10))) == {
-        "requests": {(Stage.RESPOND, Outcome.SERVED): 1},
+    assert attrs.asdict(counters.snapshot(waiting=9, standing=10, oldest=1.5, processes=(11, 12))) == {
+        "requests": {(Stage.QUEUE, Outcome.QUEUE_TIMEOUT): 1},
+        "timers": {"queue-timeout": 1},
         "in_flight": 1,
         "connections": 2,
-        "retries": 3,
-        "dropped_fields": 4,
-        "dropped_log_records": 5,
-        "process_starts": 6,
-        "process_ends": 7,
-        "standing": 8,
-        "processes": (9, 10),
+        "idle_closed": 3,
+        "retries": 4,
+        "dropped_fields": 5,
+        "dropped_log_records": 6,
+        "process_starts": 7,
+        "process_ends": 8,
+        "waiting": 9,
+        "standing": 10,
+        "oldest": 1.5,
+        "processes": (11, 12),
     }
 
 
 def test_nothing_has_happened_at_first() -> None:
-    statistics = Counters().snapshot(standing=0, processes=())
-    assert (statistics.requests, statistics.by_outcome()) == ({}, {})
-    assert {getattr(statistics, field.name) for field in attrs.fields(Statistics)[1:-1]} == {0}
+    statistics = attrs.asdict(Counters().snapshot(**NOW))
+    assert [statistics.pop(name) for name in ("requests", "timers", "processes")] == [{}, {}, ()]
+    assert set(statistics.values()) == {0}
 
 
 def test_a_snapshot_does_not_change_and_cannot_be_changed() -> None:
     counters = counted((Stage.RESPOND, Outcome.SERVED))
-    statistics = counters.snapshot(standing=0, processes=())
+    statistics = counters.snapshot(**NOW)
     counters.count(ended(Stage.RESPOND, Outcome.SERVED))
     counters.in_flight = 5
+    counters.timers["socket-timeout"] = 1
     assert statistics.requests == {(Stage.RESPOND, Outcome.SERVED): 1}
+    assert statistics.timers == {}
     assert statistics.in_flight == 0
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         statistics.in_flight = 1  # type: ignore[misc]
     with pytest.raises(TypeError):
         statistics.requests[Stage.RUN, Outcome.LOST] = 1  # type: ignore[index]
+    with pytest.raises(TypeError):
+        statistics.timers["socket-timeout"] = 1  # type: ignore[index]
 
 
 def test_a_request_that_has_no_outcome_cannot_be_counted() -> None:

@@ -21,6 +21,7 @@ GatekeepError
     ├── HopExpired           nothing came from the worker for socket-timeout         (504)
     ├── ApplicationFailed    the application raised before it produced a head        (500)
     ├── ProcessLost          a worker claimed it and ended before the head           (502)
+    ├── Stopped              the gateway stops and waits no longer                   (503 or 502)
     └── Truncated            the response stopped short; what is out cannot be taken back
 """
 
@@ -62,9 +63,9 @@ class RequestFailed(GatekeepError):
         timer: the setting that fired, empty where none did.
     """
 
-    stage: ClassVar[Stage]
+    stage: Stage
     status: int
-    outcome: ClassVar[str]
+    outcome: str
     event: ClassVar[str] = ""
     timer: str = ""
 
@@ -223,6 +224,18 @@ class ProcessLost(RequestFailed):
     outcome = "lost"
     status = 502
     event = "run.lost"
+
+
+class Stopped(RequestFailed):
+    """The gateway stops and its grace is over: 503 where the request has not started, 502 where nobody knows how far it came."""
+
+    status = 503
+
+    def __init__(self, stage: Stage, *, started: bool) -> None:
+        super().__init__("the gateway was stopped")
+        self.stage = stage
+        self.outcome = "lost" if started else "shed"
+        self.status = 502 if started else 503
 
 
 class Truncated(RequestFailed):

@@ -23,9 +23,15 @@ from gatekeep._settings import BindKind, GroupSettings, Settings
 from gatekeep._statistics import Counters, Statistics
 from gatekeep.lifecycle._slots import board_size
 from gatekeep.lifecycle._supervisor import Supervisor
-from gatekeep.transport import _accept
+from gatekeep.transport._accept import Door, Room
 from gatekeep.transport._dispatch import HopDispatch
 from gatekeep.transport._front import Front
+
+OWN_DESCRIPTORS, PROCESS_DESCRIPTORS = 24, 8
+"""Descriptors that the gateway needs for itself, and for each daemon process while it starts."""
+
+FEW_CONNECTIONS = 256
+"""Where the descriptors allow fewer, and the settings more, somebody should know."""
 
 
 @attrs.frozen
@@ -90,7 +96,7 @@ class Gateway:
         if group is None or dispatch is None:
             return self._counters.snapshot(waiting=0, standing=0, oldest=0.0, processes=())
         return self._counters.snapshot(
-            waiting=len(dispatch.entrance.admission),
+            waiting=len(dispatch.entrance.admission.waiting),
             standing=len(group.standing),
             oldest=dispatch.oldest_wait(),
             processes=group.ready(),
@@ -139,9 +145,10 @@ class Gateway:
                 socket_timeout=settings.socket_timeout_of(group_settings), relieve=lambda: front.relieve(),
             )  # fmt: skip
             alarms = Alarms()
+            room = Room(self._most_connections(host), lambda: front.relieve())
             front = Front(
                 host, settings.http, dispatch, alarms, self._counters, self._log,
-                response_socket_timeout=settings.response_socket_timeout,
+                room=room, response_socket_timeout=settings.response_socket_timeout,
             )  # fmt: skip
             supervisor = Supervisor(
                 host, group_settings, group, home, self._counters, self._log,
@@ -150,7 +157,7 @@ class Gateway:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(alarms.run, host.clock)
                 await tasks.start(supervisor.run)
-                shop = _Shop(host, front, doors, settings.graceful_timeout, self._log)
+                shop = _Shop(host, front, room, doors, settings.graceful_timeout, self._log)
                 await tasks.start(shop.run)
                 try:
                     yield Served(doors.addresses, self)
@@ -161,6 +168,17 @@ class Gateway:
                         await shop.close()
                         await supervisor.stop()
                     tasks.cancel_scope.cancel()
+
+    def _most_connections(self, host: Host) -> int:
+        """As many as the settings allow, and the descriptors: a client with a request needs one for its hop, and maybe a file."""
+        (group,) = self.settings.groups
+        wanted = self.settings.http.max_connections
+        allowed = (host.net.descriptors() - OWN_DESCRIPTORS - PROCESS_DESCRIPTORS * group.processes) // 3
+        if allowed < min(wanted, FEW_CONNECTIONS):
+            self._log.warning(
+                "accept.limited", reason="few descriptors (ulimit -n)", connections=max(allowed, 1)
+            )
+        return max(1, min(wanted, allowed))
 
     def hurry(self) -> None:
         """Make the stop that is under way, or comes, wait for nothing. With `serving_in_thread` any thread may call it."""
@@ -229,9 +247,12 @@ class _Doors:
 class _Shop:
     """Accepts and serves clients until it is closed."""
 
-    def __init__(self, host: Host, front: Front, doors: _Doors, grace: float, log: Logger) -> None:
+    def __init__(
+        self, host: Host, front: Front, room: Room, doors: _Doors, grace: float, log: Logger
+    ) -> None:
         self._host = host
         self._front = front
+        self._room = room
         self._doors = doors
         self._grace = grace
         self._log = log
@@ -244,28 +265,26 @@ class _Shop:
         """Accept until `close`; returns when the last connection has ended."""
         try:
             async with anyio.create_task_group() as self._clients:
+                doors = [self._door(listener, self._clients) for listener in self._doors.listeners]
                 try:
-                    await self._accept(task_status)
-                    for listener in self._doors.listeners:
-                        _accept.accept_waiting(
-                            self._host.net, listener, self._front.serve_connection, self._clients
-                        )
+                    await self._accept(doors, task_status)
+                    for door in doors:
+                        door.serve_waiting()
                 finally:
                     self._doors.close()
                     self._shut.set()
         finally:
             self._closed.set()
 
-    async def _accept(self, task_status: TaskStatus[None]) -> None:
-        with self._accepting:
-            async with anyio.create_task_group() as doors:
-                for listener in self._doors.listeners:
-                    doors.start_soon(self._serve_door, listener)
-                task_status.started()
+    def _door(self, listener: Listener, clients: TaskGroup) -> Door:
+        return Door(self._host.net, listener, self._room, self._front.serve_connection, clients, self._log)
 
-    async def _serve_door(self, listener: Listener) -> None:
-        assert self._clients is not None
-        await _accept.serve(self._host.net, listener, self._front.serve_connection, self._clients, self._log)
+    async def _accept(self, doors: list[Door], task_status: TaskStatus[None]) -> None:
+        with self._accepting:
+            async with anyio.create_task_group() as tasks:
+                for door in doors:
+                    tasks.start_soon(door.serve)
+                task_status.started()
 
     async def close(self) -> None:
         """Accept no more, let requests in flight finish within the grace, then drop what is left."""

@@ -132,6 +132,9 @@ class Net(Protocol):
     def describe(self, address: str) -> str:
         """An address of `connect` and who we are, for people: "/run/user/33/…/default.sock as user www-data"."""
 
+    def descriptors(self) -> int:
+        """How many descriptors this process may have."""
+
     def waiter(self, socket: Socket | Listener) -> Waiter:
         """The waiter for a socket; its one registration with the event loop lives in it."""
 

@@ -10,6 +10,7 @@ import mmap
 import os
 import pwd
 import random
+import resource
 import select
 import shutil
 import signal
@@ -109,6 +110,10 @@ class RealNet:
         except KeyError:
             user = str(os.geteuid())
         return f"{path} as user {user}"
+
+    def descriptors(self) -> int:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return 1 << 30 if limit == resource.RLIM_INFINITY else limit
 
     def unread(self, sock: Socket) -> int:
         assert isinstance(sock, socket.socket)

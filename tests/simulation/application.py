@@ -94,7 +94,7 @@ class Application:
             return body
         while True:
             while (item := self._decoder.next_frame()) is None:
-                yield Wait(self._hop.readable)
+                yield Wait(self._hop.readable, self._world.time.now + self._daemon.socket_timeout)
                 self._receive()
             if item[0] == Kind.BODY_END:
                 return b""
@@ -154,11 +154,15 @@ class Application:
 
     def _flush(self) -> Steps:
         while self._out:
-            yield Wait(self._hop.blocks_no_more)
+            patience = self._world.time.now + self._daemon.socket_timeout
+            yield Wait(self._hop.blocks_no_more, patience)
             if self._world.strikes("mid data"):
                 self._send(self._out[: self._world.random.randrange(len(self._out))])
                 yield from self._die()
-            del self._out[: self._send(self._out)]
+            sent = self._send(self._out)
+            if not sent and self._world.time.now >= patience:
+                raise _Lost
+            del self._out[:sent]
 
     def _send(self, data: bytearray) -> int:
         try:

@@ -139,6 +139,8 @@ class Audit:
                 self._wrong(f"process {process.pid} lives at rest")
             if not process.buried:
                 self._wrong(f"the supervisor still holds process {process.pid}")
+        if self.world.disk.files:
+            self._wrong(f"{len(self.world.disk.files)} temporary files are left at rest")
         if self.world.descriptors_of(GATEWAY):
             self._wrong("the gateway holds descriptors at rest")
 

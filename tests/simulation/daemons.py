@@ -109,6 +109,7 @@ class SimDaemon:
         self._stopping = False
         self._running = 0
         self._queue_timeout = math.inf
+        self.socket_timeout = math.inf
         self._row: Row | None = None
         self._start_thread("main", self._main())
 
@@ -204,6 +205,7 @@ class SimDaemon:
     def _serve(self, settings: _control.DaemonSettings, load_time: float) -> Steps:
         self._loaded = True
         self._queue_timeout = settings.queue_timeout
+        self.socket_timeout = settings.socket_timeout
         board = Board(memoryview(self._home.memory), settings.rows, settings.threads)
         self._row = board.row(settings.row)
         self._row.set_pid(self.pid)
@@ -255,10 +257,10 @@ class SimDaemon:
     def _serve_hop(self, hop: SimSocket, number: int) -> Steps:
         decoder = _wire.worker_decoder()
         while (item := decoder.next_frame()) is None:
-            yield Wait(hop.readable)
+            yield Wait(hop.readable, self.world.time.now + self.socket_timeout)
             data = _recv(hop)
             if not data:
-                return
+                return  # it ended, or nothing came for socket-timeout
             decoder.feed(data)
         yield from self._pick_up(hop, number, _wire.decode_envelope(item[1]), decoder)
 

@@ -87,6 +87,21 @@ class _Guard:
             self.scope.cancel()
 
 
+def call_soon(callback: Callable[[], None]) -> None:
+    """Let the event loop call this in its turn, as it would if a descriptor had become ready."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        import trio
+
+        async def call() -> None:
+            callback()
+
+        trio.lowlevel.spawn_system_task(call)
+    else:
+        loop.call_soon(callback)
+
+
 # --- asyncio --------------------------------------------------------------------------------------------------------
 
 

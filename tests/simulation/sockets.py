@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from gatekeep._host import SHUT_RD, SHUT_WR
+from gatekeep._host import SHUT_RD, SHUT_WR, Ended, ignore_end
 
 if TYPE_CHECKING:
     from .world import World
@@ -64,8 +64,7 @@ class End:
         self.error = 0
         self.descriptors = 0
         self.released = False
-        self.reader: anyio.Event | None = None
-        self.writer: anyio.Event | None = None
+        self.waiter: SimWaiter | None = None
         self.last_arrival = 0
         self.cut_off = False
         self.holder = ""
@@ -79,6 +78,12 @@ class End:
         """What poll says: not before three quarters of the buffer are free, and not for the peer's SHUT_RD alone."""
         hung_up = self.no_more_in and self.no_more_out
         return hung_up or bool(self.error) or self._held() * 4 <= self.peer.capacity
+
+    def ended(self) -> Ended:
+        """What epoll says of the peer's end: EPOLLRDHUP alone, or EPOLLHUP or EPOLLERR too."""
+        if self.error or (self.no_more_in and self.no_more_out):
+            return Ended.BROKEN
+        return Ended.SENDING if self.no_more_in else Ended.NOT
 
     def _held(self) -> int:
         """How much the peer has not read yet."""
@@ -104,14 +109,14 @@ class End:
             raise BlockingIOError(errno.EAGAIN, "full")
         self.peer.incoming += data[:room]
         self.peer.last_arrival = self.world.calls
-        self.peer.wake()
+        self.peer.arrived()
         return min(room, len(data))
 
     def _send_packet(self, data: bytes) -> int:
         if self._room() < len(data):
             raise BlockingIOError(errno.EAGAIN, "full")
         self.peer.packets.append(data)
-        self.peer.wake()
+        self.peer.arrived()
         return len(data)
 
     def recv(self, size: int, flags: int) -> bytes:
@@ -121,7 +126,7 @@ class End:
             data = bytes(self.incoming[:size])
             if not flags & socket.MSG_PEEK:
                 del self.incoming[:size]
-                self.peer.wake()
+                self.peer.made_room()
             return data
         if self.error:
             raise self._take_error()
@@ -143,8 +148,8 @@ class End:
                 self.peer.no_more_out = True
         elif how == SHUT_WR:
             self.no_more_out = self.peer.no_more_in = True
-        self.wake()
-        self.peer.wake()
+        self.arrived()
+        self.peer.arrived()
 
     def release(self) -> None:
         """The last descriptor was closed."""
@@ -157,7 +162,7 @@ class End:
             self.peer.reset()
         elif self.kind is not Kind.TCP:
             self.peer.no_more_out = True
-        self.peer.wake()
+        self.peer.arrived()
 
     def reset(self) -> None:
         """The peer has closed without an orderly end."""
@@ -167,16 +172,19 @@ class End:
         self.no_more_in = self.no_more_out = True
         if self.kind is Kind.TCP and self.world.random.random() < 0.5:
             self.incoming.clear()  # other systems than Linux throw away what was not read yet
-        self.wake()
+        self.arrived()
 
     # --- waiting
 
-    def wake(self) -> None:
-        """Wake the task that waits, if it has reason to run."""
-        if self.reader is not None and self.readable():
-            self.world.wake(self.reader)
-        if self.writer is not None and self.writable():
-            self.world.wake(self.writer)
+    def arrived(self) -> None:
+        """Something came, or an end: epoll has an event."""
+        if self.waiter is not None:
+            self.waiter.happened()
+
+    def made_room(self) -> None:
+        """The peer has read: whoever waits to write may go on."""
+        if self.waiter is not None:
+            self.waiter.may_write()
 
 
 class Listener:
@@ -190,12 +198,17 @@ class Listener:
         self.waiting: deque[End] = deque()
         self.descriptors = 0
         self.released = False
-        self.reader: anyio.Event | None = None
-        self.writer = None
+        self.waiter: SimWaiter | None = None
         self.connections = 0
 
     def readable(self) -> bool:
         return bool(self.waiting)
+
+    def writable(self) -> bool:
+        return False
+
+    def ended(self) -> Ended:
+        return Ended.NOT
 
     def connect(self, owner: str) -> SimSocket:
         """A connection that waits to be accepted."""
@@ -206,7 +219,8 @@ class Listener:
         self.connections += 1
         ours, theirs = pair(self.world, f"{self.name}{self.connections}", self.kind)
         self.waiting.append(theirs)
-        self.wake()
+        if self.waiter is not None:
+            self.waiter.happened()
         return SimSocket(ours, owner)
 
     def accept(self, owner: str) -> SimSocket:
@@ -222,10 +236,6 @@ class Listener:
             end = self.waiting.popleft()
             end.peer.reset()
             end.release()
-
-    def wake(self) -> None:
-        if self.reader is not None and self.readable():
-            self.world.wake(self.reader)
 
 
 def pair(world: World, name: str, kind: Kind) -> tuple[End, End]:
@@ -264,7 +274,7 @@ class Descriptor:
 
     def is_awaited(self) -> bool:
         """Whether a task of the gateway's waits for it."""
-        return bool(self._object.reader or self._object.writer)
+        return self._object.waiter is not None and self._object.waiter.is_waiting()
 
     def _enter(self, call: str) -> None:
         if self.owner == GATEWAY:
@@ -367,40 +377,107 @@ class SimListener(Descriptor):
 
 
 class SimWaiter:
-    """Waits for a socket of the gateway's."""
+    """Waits for a socket of the gateway's as the real host's hub does: edge-triggered, one registration, the end told apart.
+
+    An end is told by the event loop, one turn or more after the kernel has it: what the gateway does meanwhile it does in
+    ignorance.
+    """
 
     def __init__(self, sock: SimSocket | SimListener) -> None:
         self._socket = sock
-        self._object = sock._object
+        self._object = held = sock._object
+        self._world = held.world
         self._closed = False
+        self._reader: anyio.Event | None = None
+        self._writer: anyio.Event | None = None
+        self._readable = held.readable()
+        self._reported = Ended.NOT
+        self.ended = Ended.NOT
+        self.on_end: Callable[[], None] = ignore_end
+        assert held.waiter is None, f"{held.name} has a waiter"
+        held.waiter = self
+        self._report_end()
+
+    # --- what the kernel tells
+
+    def happened(self) -> None:
+        """An event: a waiting reader is woken, a later one finds it."""
+        first, second = self._wake_reader, self._report_end
+        if self._world.random.random() < 0.5:
+            first, second = second, first
+        first()
+        second()
+        self.may_write()
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.is_set():
+            self._world.wake(self._reader)
+        else:
+            self._readable = True
+
+    def may_write(self) -> None:
+        if self._writer is not None and self._object.writable():
+            self._world.wake(self._writer)
+
+    def _report_end(self) -> None:
+        ended = self._object.ended()
+        if ended > self._reported:
+            self._reported = ended
+            self._world.call_soon(self._tell_end)
+
+    def _tell_end(self) -> None:
+        if not self._closed:
+            # What epoll says is the state when it is asked.
+            self.ended = self._object.ended()
+            self._world.note("loop", "ended", self._object.name, self.ended.name)
+            self.on_end()
+
+    # --- what the gateway waits for
+
+    def is_waiting(self) -> bool:
+        """Whether a task waits."""
+        return self._reader is not None or self._writer is not None
 
     async def wait_readable(self) -> None:
-        await self._wait("reader", self._object.readable)
-
-    async def wait_writable(self) -> None:
-        await self._wait("writer", self._object.writable)
-
-    async def _wait(self, side: str, is_ready: Callable[[], bool]) -> None:
-        held, world = self._object, self._object.world
-        world.before_call()
-        assert not self._closed, f"{held.name} was forgotten"
-        assert not self._socket.closed, f"{held.name} is closed"
-        assert getattr(held, side) is None, f"two tasks wait for {held.name}"
-        if is_ready() or world.wakes_too_early():
+        self._enter(self._reader)
+        if self._readable or self.ended or self._world.wakes_too_early():
+            self._readable = False
             await checkpoint()
             return
-        event = anyio.Event()
-        setattr(held, side, event)
+        self._reader = event = anyio.Event()
         try:
             await event.wait()
         finally:
-            setattr(held, side, None)
+            self._reader = None
+
+    async def wait_writable(self) -> None:
+        self._enter(self._writer)
+        if self.ended:
+            self._world.call_soon(self._tell_end)  # the changed registration reports again what is the case
+        if self._object.writable() or self._world.wakes_too_early():
+            await checkpoint()
+            return
+        self._writer = event = anyio.Event()
+        try:
+            await event.wait()
+        finally:
+            self._writer = None
+
+    def _enter(self, waiting: anyio.Event | None) -> None:
+        name = self._object.name
+        self._world.before_call()
+        assert not self._closed, f"{name} was forgotten"
+        assert not self._socket.closed, f"{name} is closed"
+        assert waiting is None, f"two tasks wait for {name}"
 
     def interrupt(self) -> None:
-        if self._object.reader is not None:
-            self._object.world.wake(self._object.reader)
+        if self._reader is not None:
+            self._world.wake(self._reader)
 
     def close(self) -> None:
-        if self._socket.is_awaited():
-            self._object.world.violation(f"{self._object.name} was forgotten while a task waits for it")
+        if self.is_waiting():
+            self._world.violation(f"{self._object.name} was forgotten while a task waits for it")
         self._closed = True
+        self.on_end = ignore_end
+        if self._object.waiter is self:
+            self._object.waiter = None

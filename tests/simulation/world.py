@@ -25,7 +25,8 @@ from gatekeep._settings import Bind
 
 from .actors import NOW, Actor, Steps
 from .daemons import SimDaemon, SimHome, SimProcess
-from .runtime import VirtualTime
+from .disk import Disk, SimSpoolFile
+from .runtime import VirtualTime, call_soon
 from .sockets import (
     CAPACITY,
     GATEWAY,
@@ -84,12 +85,14 @@ class World:
         self.descriptors: dict[Descriptor, None] = {}
         self.capacities: Sequence[int] = (CAPACITY,)
         self.early_wakes = 0.02
+        self.thread_times: Sequence[float] = (0.0, 0.0, 0.001, 0.02)
         self.calls = 0
         self.moments = 0
         self.suspense = 0.1
         self._acting = False
         self._woke = False
         self.net = Net(self)
+        self.disk = Disk(self)
         self.processes = Processes(self)
         self.clock = _Clock(self)
         self.chance = _Chance(seed)
@@ -206,6 +209,24 @@ class World:
         self._woke = True
         event.set()
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Let the gateway's event loop call this in one of its next turns."""
+        turns = self.random.choice((0, 0, 0, 1, 2))
+
+        def turn() -> None:
+            nonlocal turns
+            if turns:
+                turns -= 1
+                call_soon(turn)
+                return
+            try:
+                callback()
+            except Exception:
+                self.violation(traceback.format_exc())
+
+        self._woke = True
+        call_soon(turn)
+
     def gives_up(self, hop: End) -> None:
         """The gateway closes its end of a connection. It must not have waited for a process that is dead."""
         holder = self.processes.of_owner(hop.peer.holder)
@@ -229,11 +250,23 @@ class World:
 
     # --- the rest of the Host
 
+    def spool_file(self, folder: str) -> SimSpoolFile:
+        self.before_call()
+        return SimSpoolFile(self.disk)
+
     async def run_blocking(self, function: Callable[..., T], *args: Any) -> T:
-        """As if in a thread."""
+        """As if in a thread: it is waited for by those who were cancelled, too."""
         self.before_call()
         await checkpoint()
-        return function(*args)
+        with anyio.CancelScope(shield=True):
+            await self._take_time()
+            with self.disk.in_thread():
+                result = function(*args)
+            await self._take_time()
+        return result
+
+    async def _take_time(self) -> None:
+        await anyio.sleep(self.random.choice(self.thread_times))
 
 
 class _Clock:
@@ -265,6 +298,7 @@ class Net:
         self._world = world
         self._groups: dict[str, Listener] = {}
         self.doors: list[Listener] = []
+        self.most_descriptors = 1 << 20
         self.attempts: list[list[tuple[float, bool]]] = []
         self._of_task: ContextVar[list[tuple[float, bool]]] = ContextVar("attempts")
 
@@ -309,6 +343,12 @@ class Net:
             self.attempts.append(attempts := [])
             self._of_task.set(attempts)
         return attempts
+
+    def describe(self, address: str) -> str:
+        return f"{address} as user simulated"
+
+    def descriptors(self) -> int:
+        return self.most_descriptors
 
     def waiter(self, sock: SimSocket | SimListener) -> SimWaiter:
         return SimWaiter(sock)

@@ -3,8 +3,8 @@
 A timeout of Python's sockets costs a `poll()` before every call, for data that mostly is there already. Here the call comes
 first (MSG_DONTWAIT: the accepted socket itself blocks) and the wait only where it must.
 
-A wait that was in vain is followed by one more try, which decides: a socket whose peer reads slowly takes bytes long before
-`poll()` calls it writable (that takes three quarters of its buffer), and who reads slowly is no wedged peer.
+A wait that was in vain is followed by one more try, which decides. `poll()` calls a UNIX socket writable when three quarters
+of its buffer are free (160 kB), but it takes something long before that (40 kB), and a front that reads slowly is not wedged.
 """
 
 from __future__ import annotations
@@ -68,20 +68,23 @@ def send_all(hop: socket.SocketType, data: bytes, timeout: float) -> None:
 
 
 def send_file(hop: socket.SocketType, descriptor: int, offset: int, count: int, timeout: float) -> int:
-    """Send some of a file from the offset on, at most `count` bytes; 0 at the file's end.
+    """Send `count` bytes of a file from the offset on. Returns how many there were: fewer at the file's end.
 
-    There is no MSG_DONTWAIT for files: the hop must have been made non-blocking.
+    There is no MSG_DONTWAIT for files: the hop must have been made non-blocking. When this raises, part may have been sent.
 
     Raises:
         HopTimedOut: the peer took nothing in time.
         OSError: the connection is broken, or the file cannot be read.
     """
-    call = partial(os.sendfile, hop.fileno(), descriptor, offset, count)
+    call = partial(os.sendfile, hop.fileno(), descriptor)
     try:
-        return call()
+        sent = piece = call(offset, count)
     except BlockingIOError:
-        pass
-    return _when_ready(call, hop, POLLOUT, timeout)
+        sent, piece = 0, -1
+    while sent < count and piece:
+        piece = _when_ready(partial(call, offset + sent, count - sent), hop, POLLOUT, timeout)
+        sent += piece
+    return sent
 
 
 def _when_ready(call: Callable[[], T], hop: socket.SocketType, event: int, timeout: float) -> T:

@@ -282,17 +282,14 @@ class Responder:
             raise self._lost(error) from error
 
     def _send_range(self, descriptor: int, offset: int, count: int) -> None:
-        end = offset + count
-        while offset < end:
-            try:
-                sent = send_file(self._hop, descriptor, offset, end - offset, self.timeout)
-            except OSError as error:
-                if isinstance(error, HopTimedOut) or error.errno in _HOP_ERRORS:
-                    raise self._lost(error) from error
-                raise FileCut(f"the file could not be read while it was sent: {error}") from error
-            if not sent:
-                raise FileCut("the file became shorter while it was sent")
-            offset += sent
+        try:
+            sent = send_file(self._hop, descriptor, offset, count, self.timeout)
+        except OSError as error:
+            if isinstance(error, HopTimedOut) or error.errno in _HOP_ERRORS:
+                raise self._lost(error) from error
+            raise FileCut(f"the file could not be read while it was sent: {error}") from error
+        if sent < count:
+            raise FileCut("the file became shorter while it was sent")
 
 
 def _checked_status(status: object) -> tuple[int, str]:

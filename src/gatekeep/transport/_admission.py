@@ -34,38 +34,40 @@ class Ticket(Protocol):
 
 
 class Admission:
-    """The requests that wait for a place in the backlog of one group."""
+    """The requests that wait for a place in the backlog of one group.
+
+    Attributes:
+        waiting: those requests, oldest first.
+        late: whether the newest is next.
+    """
 
     def __init__(self, few: int, most: int) -> None:
         self.few = few
         self.late = False
         self._most = most
-        self._waiting: list[Ticket] = []
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self.waiting: list[Ticket] = []
 
     def is_full(self) -> bool:
         """Whether one more would be too many."""
-        return len(self._waiting) >= self._most
+        return len(self.waiting) >= self._most
 
     def oldest(self) -> Ticket | None:
         """Who has waited longest."""
-        return self._waiting[0] if self._waiting else None
+        return self.waiting[0] if self.waiting else None
 
     def enter(self, ticket: Ticket) -> None:
         """The request waits from now on, in its place by age: one that was offered before may be older than others."""
-        insort(self._waiting, ticket, key=_number)
+        insort(self.waiting, ticket, key=_number)
 
     def leave(self, ticket: Ticket) -> None:
         """It waits no more."""
-        index = bisect_left(self._waiting, ticket.number, key=_number)
-        assert self._waiting[index] is ticket
-        del self._waiting[index]
+        index = bisect_left(self.waiting, ticket.number, key=_number)
+        assert self.waiting[index] is ticket
+        del self.waiting[index]
 
     def client_left(self, standing: int) -> None:
         """A client left before a worker had its request: it waited too long."""
-        self.late = bool(self._waiting) or standing > self.few
+        self.late = bool(self.waiting) or standing > self.few
 
     def judge(self, now: float, standing: int, oldest_offer: float) -> None:
         """Find out whether it is late.
@@ -74,20 +76,20 @@ class Admission:
             standing: requests that stand in the backlog.
             oldest_offer: since when the oldest of them stands there; `now` where there is none.
         """
-        if not self._waiting and standing <= self.few:
+        if not self.waiting and standing <= self.few:
             self.late = False
-        elif now - min(oldest_offer, self._waiting[0].since if self._waiting else now) > LATE:
+        elif now - min(oldest_offer, self.waiting[0].since if self.waiting else now) > LATE:
             self.late = True
 
     def may_pass(self, standing: int) -> bool:
         """Whether a newcomer may try at once: ahead of the others when it is late, else only where nobody waits."""
-        return standing < self.few if self.late else not self._waiting
+        return standing < self.few if self.late else not self.waiting
 
     def next(self, standing: int) -> Ticket | None:
         """Whose turn it is to try; None where nobody waits or the backlog holds enough."""
-        if not self._waiting or (self.late and standing >= self.few):
+        if not self.waiting or (self.late and standing >= self.few):
             return None
-        return self._waiting[-1] if self.late else self._waiting[0]
+        return self.waiting[-1] if self.late else self.waiting[0]
 
 
 def _number(ticket: Ticket) -> int:

@@ -92,7 +92,7 @@ class Entrance:
     def check_room(self) -> None:
         """Raise `Overloaded` if a request that came now would be turned away."""
         if self.admission.is_full() and not self.admission.may_pass(len(self._group.standing)):
-            raise Overloaded(f"{len(self.admission)} requests wait already")
+            raise Overloaded(f"{len(self.admission.waiting)} requests wait already")
 
     def enter_nowait(self, now: float, alarm: Alarm) -> Channel | None:
         """A connection for a newcomer, if there is one at once and it is nobody else's turn.
@@ -100,7 +100,7 @@ class Entrance:
         Raises:
             ConnectFailed: the listener cannot be reached at all; trying again would not help.
         """
-        if len(self.admission) or len(self._group.standing) > self.admission.few:
+        if self.admission.waiting or len(self._group.standing) > self.admission.few:
             self._judge(now)
             if not self.admission.may_pass(len(self._group.standing)):
                 return None
@@ -156,10 +156,9 @@ class Entrance:
 
     def place_freed(self) -> None:
         """A request has left the backlog, or the queue for it: whoever is next may try."""
-        if len(self.admission):
-            ticket = self._next()
-            if ticket is not None:
-                ticket.turn.set()
+        ticket = self._next()
+        if ticket is not None:
+            ticket.turn.set()
 
     def client_left(self) -> None:
         """A client left while its request waited."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from gatekeep._alarms import Alarm
@@ -16,27 +16,37 @@ from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep._stages import Stage
 from gatekeep._statistics import Counters
 from gatekeep.transport import _wire
-from gatekeep.transport._claim import Attempts, State
+from gatekeep.transport._claim import SETTLED, Attempts, State
 from gatekeep.transport._connect import Entrance
 from gatekeep.transport._hop import Hop
+
+
+class Client(Protocol):
+    """What a dispatch asks of a request's client.
+
+    Attributes:
+        left: when its sending side ended, in seconds of the shared clock; `math.inf` if it has not.
+        broken: whether nobody can be there any more.
+    """
+
+    left: float
+
+    @property
+    def broken(self) -> bool: ...
 
 
 class Request(Protocol):
     """What a dispatch asks of an exchange.
 
     Attributes:
-        alarm: the deadline of whatever it waits for.
-        left: when the client's sending side ended, in seconds of the shared clock; `math.inf` if it has not.
-        broken: whether the client's connection is of no use any more.
+        alarm: the deadline of whatever it waits for; it also rings when its client ends its side.
     """
 
     record: Record
     alarm: Alarm
 
     @property
-    def left(self) -> float: ...
-    @property
-    def broken(self) -> bool: ...
+    def client(self) -> Client: ...
 
     def environ(self) -> dict[str, str]:
         """The CGI part of the WSGI environ."""
@@ -82,16 +92,16 @@ class HopDispatch:
         self.queue_timeout = (
             never_if_zero(settings.queue_timeout) if settings.queue_shed == "deadline" else math.inf
         )
-        self._clock = clock
-        self._counters = counters
-        self._log = log
-        self._says_debug = says(log, DEBUG)
+        self.clock = clock
+        self.counters = counters
+        self.log = log
+        self.says_debug = says(log, DEBUG)
 
     def check_room(self) -> None:
         """Raise `Overloaded` if a request that came now would be turned away: before its body is received."""
         self.entrance.check_room()
 
-    async def claim(self, request: Request) -> Hop:
+    def claim(self, request: Request) -> Awaitable[Hop]:
         """Find a worker for the request: the hop that is returned is claimed, and entered in the group until `release`.
 
         A hop that ends before the claim is followed by another, to whichever process accepts next, up to 2 * processes + 1
@@ -103,11 +113,11 @@ class HopDispatch:
             ClientLeft: nobody waits for it any more.
             NeverClaimed: no attempt led to a claim.
         """
-        return await _Claim(self, request).run()
+        return _Claim(self, request).run()
 
     def oldest_wait(self) -> float:
         """For how many seconds the oldest request has waited that nobody has claimed."""
-        now = self._clock.now()
+        now = self.clock.now()
         waiting = self.entrance.admission.oldest()
         return now - min(self.group.oldest_offer(now), waiting.since if waiting else now)
 
@@ -120,53 +130,66 @@ class HopDispatch:
 class _Claim:
     """One request on its way to a worker."""
 
+    __slots__ = (
+        "_attempts",
+        "_began",
+        "_client",
+        "_clock",
+        "_dispatch",
+        "_envelope",
+        "_queue_ends",
+        "_record",
+        "alarm",
+        "number",
+    )
+
     def __init__(self, dispatch: HopDispatch, request: Request) -> None:
         self._dispatch = dispatch
-        self._request = request
+        self._clock = dispatch.clock
+        self._client = request.client
         self._record = record = request.record
-        self._clock = dispatch._clock
         record.group = dispatch.group.name
         self.number = record.number
         self.alarm = request.alarm
-        self._began = self._clock.now()
         self._attempts = Attempts(dispatch.group.processes)
         self._envelope = _envelope(request)
+        self._queue_ends = math.inf
+        self._began = 0.0
 
     # --- patience
 
     def patience_ends(self) -> float:
         """When waiting has no sense any more, as far as is known now."""
-        return min(self._queue_ends(), self._client_ends())
-
-    def _queue_ends(self) -> float:
-        return self._envelope.stamp + self._dispatch.queue_timeout if self._envelope.stamp else math.inf
+        if self._client.left == math.inf:
+            return self._queue_ends
+        return min(self._queue_ends, self._client_ends())
 
     def _client_ends(self) -> float:
         """When a client that has ended its side is taken for gone: one that only half-closed may get its answer until then."""
-        if self._request.broken:
+        if self._client.broken:
             return self._began
-        return max(self._request.left, self._began) + self._dispatch.gone_delay
+        return max(self._client.left, self._began) + self._dispatch.gone_delay
 
     def check_patience(self, now: float) -> None:
         """Raise the reason if waiting has no sense any more."""
         if now >= self._client_ends():
             self._dispatch.entrance.client_left()
             raise ClientLeft("the client left while its request waited")
-        if now >= self._queue_ends():
+        if now >= self._queue_ends:
             raise QueueOverdue(f"no worker took it within queue-timeout ({self._dispatch.queue_timeout:g} s)")
 
     # --- the way
 
     async def run(self) -> Hop:
         """As `HopDispatch.claim`."""
-        dispatch, record = self._dispatch, self._record
+        entrance, record = self._dispatch.entrance, self._record
+        self._began = now = self._clock.now()
         while True:
             record.stage = Stage.CONNECT
             record.attempts = self._envelope.attempt = self._attempts.begin()
-            now = self._clock.now()
-            channel = dispatch.entrance.enter_nowait(now, self.alarm)
+            channel = entrance.enter_nowait(now, self.alarm)
             if channel is None:
-                channel = await dispatch.entrance.enter_in_turn(self, now)
+                channel = await entrance.enter_in_turn(self, now)
                 now = self._clock.now()
             hop = await self._offer(channel, now)
             if hop.state is State.STARTED:
@@ -176,21 +199,32 @@ class _Claim:
                     f"waited longer than queue-timeout; discarded at attempt {record.attempts}"
                 )
             self._count_failure(hop)
+            now = self._clock.now()
 
     async def _offer(self, channel: Channel, now: float) -> Hop:
         """Offer it over this connection: the hop that is returned is settled."""
         dispatch, envelope, record = self._dispatch, self._envelope, self._record
         if not envelope.stamp:
             envelope.stamp, envelope.wall = now, self._clock.wall()
+            self._queue_ends = now + dispatch.queue_timeout
         hop = Hop(channel, envelope.stamp)
         dispatch.group.enter(hop)
         record.written = now
         record.stage = Stage.QUEUE
-        if dispatch._says_debug:
-            name = request_name(record.number)
-            dispatch._log.debug("connect.finished", request_id=name, attempt=envelope.attempt)
+        if dispatch.says_debug:
+            dispatch.log.debug(
+                "connect.finished", request_id=request_name(self.number), attempt=envelope.attempt
+            )
+        self.alarm.set(self.patience_ends())
         try:
-            await self._wait_claim(hop)
+            rest = hop.offer_nowait(_wire.encode(envelope))
+            if rest:
+                await hop.offer_rest(rest)
+            while hop.state not in SETTLED:
+                try:
+                    await hop.wait_claim()
+                except WaitExpired:
+                    self._lose_patience(hop)
         except BaseException:
             # Giving the hop up tells whether the application has the request; either way nobody waits for it.
             hop.settle_nowait()
@@ -200,23 +234,14 @@ class _Claim:
         self._settled(hop)
         return hop
 
-    async def _wait_claim(self, hop: Hop) -> None:
-        """Wait until it is settled, or waiting has no sense any more and no claim came in that moment."""
+    def _lose_patience(self, hop: Hop) -> None:
+        """Raise the reason if waiting has no sense any more, unless a claim came in that moment; else wait on."""
+        try:
+            self.check_patience(self._clock.now())
+        except (ClientLeft, QueueExpired):
+            if hop.settle_nowait() is not State.STARTED:
+                raise
         self.alarm.set(self.patience_ends())
-        waits = hop.offer(_wire.encode(self._envelope))
-        while True:
-            try:
-                await waits
-                return
-            except WaitExpired:
-                try:
-                    self.check_patience(self._clock.now())
-                except (ClientLeft, QueueExpired):
-                    if hop.settle_nowait() is State.STARTED:
-                        return
-                    raise
-            self.alarm.set(self.patience_ends())
-            waits = hop.wait_claim()
 
     def _settled(self, hop: Hop) -> None:
         dispatch, record = self._dispatch, self._record
@@ -224,20 +249,21 @@ class _Claim:
             record.claimed = max(hop.go.stamp, record.written)
             record.pid, record.thread = hop.go.pid, hop.go.thread
             record.stage = Stage.RUN
-            if dispatch._says_debug:
-                dispatch._log.debug("pickup.claimed", request_id=request_name(record.number), pid=hop.pid)
+            if dispatch.says_debug:
+                dispatch.log.debug("pickup.claimed", request_id=request_name(record.number), pid=hop.pid)
             dispatch.group.claimed(hop)
         else:
             dispatch.release(hop)
-        dispatch.entrance.place_freed()
+        if dispatch.entrance.admission.waiting:
+            dispatch.entrance.place_freed()
 
     def _count_failure(self, hop: Hop) -> None:
         dispatch, attempts = self._dispatch, self._attempts
         attempts.failed(taken_back=hop.taken_back)
-        dispatch._counters.retries += 1
+        dispatch.counters.retries += 1
         if attempts.is_exhausted():
             raise NeverClaimed(f"{attempts.made} attempts ended before a worker claimed it: {hop.reason}")
-        dispatch._log.info(
+        dispatch.log.info(
             "queue.retried",
             request_id=request_name(self.number),
             attempt=attempts.made,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import traceback
 
+import anyio
+
 from gatekeep._alarms import Alarms
-from gatekeep._errors import ClientGone, Refused, RequestFailed
+from gatekeep._errors import ClientGone, Refused, RequestFailed, Stopped
 from gatekeep._events import DEBUG, INFO, Action, Logger, Outcome, Record, request_name, says
 from gatekeep._host import Host, Peer
 from gatekeep._settings import HttpSettings
 from gatekeep._stages import Stage
 from gatekeep._statistics import Counters
+from gatekeep.transport._accept import Room
 from gatekeep.transport._codec import Codec, Limits
 from gatekeep.transport._codec_strict import StrictCodec
 from gatekeep.transport._date import HttpDate
@@ -49,11 +52,13 @@ class Front:
         counters: Counters,
         log: Logger,
         *,
+        room: Room,
         response_socket_timeout: float,
     ) -> None:
         self.host = host
         self.alarms = alarms
         self.settings = settings
+        self.room = room
         self.patience = Patience(settings, response_socket_timeout)
         self._limits = limits_of(settings)
         self._dispatch = dispatch
@@ -80,13 +85,13 @@ class Front:
         self._connections[connection] = None
         self._counters.connections += 1
         if self._says_debug:
-            self._log.debug("accept.finished", client=connection.client)
+            self._log.debug("accept.finished", client=connection.address)
         if self._stopping:
             connection.stop()
         try:
             await connection.serve()
         except Exception:
-            self._log.error("front.failed", traceback=traceback.format_exc(), client=connection.client)
+            self._log.error("front.failed", traceback=traceback.format_exc(), client=connection.address)
         finally:
             self._counters.connections -= 1
             del self._connections[connection]
@@ -106,8 +111,9 @@ class Front:
 
     def relieve(self) -> None:
         """We are out of descriptors, or have as many connections as we may: close the oldest that is idle."""
+        now = self.now()
         for connection in self._connections:
-            if connection.is_idle and not connection.stopping:
+            if connection.can_be_spared(now) and not connection.stopping:
                 connection.close_idle()
                 return
 
@@ -132,6 +138,9 @@ class Front:
             record.outcome = Outcome.SERVED
         except RequestFailed as failure:
             await self._fail(exchange, failure)
+        except anyio.get_cancelled_exc_class():
+            self._stop_request(exchange)
+            raise
         except Exception:
             # A fault of ours costs this request, never the others.
             self._log.error(
@@ -139,8 +148,6 @@ class Front:
             )
             await self._fail(exchange, _Fault("a fault of the gateway"))
         finally:
-            if record.outcome is None and exchange.delivered:
-                record.outcome = Outcome.SERVED  # whatever interrupted us came after the client had it all
             self._finish(record)
 
     async def _receive_body(self, exchange: Http1Exchange) -> None:
@@ -157,7 +164,7 @@ class Front:
         """A request's head, or what should have been one, was read."""
         self._next_number += 1
         self._counters.in_flight += 1
-        record = Record(self._next_number, connection.client, connection.began)
+        record = Record(self._next_number, connection.address, connection.began)
         record.received = self.now()
         return record
 
@@ -226,9 +233,20 @@ class Front:
         self._failed(record, refusal, answers=True)
         self._finish(record)
 
+    def _stop_request(self, exchange: Http1Exchange) -> None:
+        """The gateway's grace is over: whoever has no answer yet gets one, as far as it goes at once."""
+        record = exchange.record
+        if exchange.delivered:
+            record.outcome = Outcome.SERVED  # the stop came after the client had it all
+            return
+        failure = Stopped(record.stage, started=bool(record.pid))
+        answers = not exchange.response_started
+        self._failed(record, failure, answers=answers)
+        if answers:
+            record.status = failure.status
+            exchange.answer_nowait(failure.status, _fields_for(failure.status))
+
     def _finish(self, record: Record) -> None:
-        if record.outcome is None:
-            record.failed(Outcome.LOST, "the gateway was stopped", "", Action.DROPPED, self.now())
         record.ended = self.now()
         if self._says_debug:
             name = request_name(record.number)

@@ -37,26 +37,27 @@ class Hop:
         self.taken_back = False
         self.reason = ""
 
-    async def offer(self, envelope: bytes) -> State:
-        """Write the envelope and wait until it is settled whether a worker runs the request.
-
-        Raises:
-            WaitExpired: the channel's alarm rang. It is not settled: `wait_claim` waits on, `settle_nowait` settles it. (Being
-                cancelled leaves it in the same state.)
-        """
+    def offer_nowait(self, envelope: bytes) -> memoryview | None:
+        """Write the envelope: what is left of it, or None. `offer_rest` must be called with what is left."""
         try:
-            rest = self._channel.send_nowait(envelope)
-            if rest:
-                await self._channel.send_rest(rest)
+            return self._channel.send_nowait(envelope)
         except OSError as error:
-            self._happened(Event.END_OF_STREAM, str(error) or "the envelope could not be written")
-        return await self.wait_claim()
+            self._happened(Event.END_OF_STREAM, str(error))
+            return None
+
+    async def offer_rest(self, rest: memoryview) -> None:
+        """Write what `offer_nowait` has left."""
+        try:
+            await self._channel.send_rest(rest)
+        except OSError as error:
+            self._happened(Event.END_OF_STREAM, str(error))
 
     async def wait_claim(self) -> State:
         """Wait until it is settled whether a worker runs the request.
 
         Raises:
-            WaitExpired: as `offer`.
+            WaitExpired: the channel's alarm rang. It is not settled: wait on, or settle it with `settle_nowait`. (Being cancelled
+                leaves it in the same state.)
         """
         try:
             while self.state not in SETTLED:

@@ -16,6 +16,7 @@ from gatekeep._events import Record
 from gatekeep._host import Ended, Host, Peer
 from gatekeep._settings import HttpSettings, never_if_zero
 from gatekeep.transport import _environ
+from gatekeep.transport._accept import Room
 from gatekeep.transport._budget import Budget
 from gatekeep.transport._codec import Codec, Framing, Head
 from gatekeep.transport._spool import Spool
@@ -29,6 +30,10 @@ A close with unread data is a reset, and a reset takes with it what is still on 
 on a plain close, in 40 of 40 when the rest was discarded; and the line end that old clients send behind a body cut a response of
 3 MB after 100 KB.
 """
+
+
+FIRST_REQUEST = 1.0
+"""Seconds that a new client has for the first byte of its first request before it may be closed to make room."""
 
 
 class Patience:
@@ -60,6 +65,7 @@ class Site(Protocol):
     alarms: Alarms
     patience: Patience
     settings: HttpSettings
+    room: Room
 
     def begin_request(self, connection: Http1Connection) -> Record: ...
     async def handle(self, exchange: Http1Exchange) -> None: ...
@@ -75,6 +81,8 @@ class Http1Connection:
     """One client's connection. `serve` runs until it ends; `stop` asks it to end soon.
 
     Attributes:
+        address: the client's, for the log.
+        keep_alive: seconds for which it may be idle; 0 if it must end after each response.
         left: when the client's sending side ended, in seconds of the host's clock; `math.inf` if it has not.
         hop_alarm: bounds what the present request waits for, apart from its client.
     """
@@ -83,14 +91,16 @@ class Http1Connection:
         self.site = site
         self.codec = codec
         self.peer = peer
-        self.client = address_of(peer)
+        self.address = address_of(peer)
         self.stopping = False
+        self.keep_alive = site.patience.keep_alive
         self.left = math.inf
         self.hop_alarm = Alarm(site.alarms)
         self._alarm = Alarm(site.alarms)
         self.channel = Channel(site.host.net, peer.socket, self._alarm, site.patience.response_socket_timeout)
         self.channel.when_ended(self._client_ended)
         self._busy = False
+        self._spared_from = math.inf
         self._cut = False
         self._began = 0.0
         self._environ: tuple[Head | None, dict[str, str]] = (None, {})
@@ -102,10 +112,15 @@ class Http1Connection:
         """
         try:
             # A client that connects and says nothing is a slow head; the next requests are a matter of keep-alive.
-            self._alarm.set(self.site.patience.for_head().wait_from(self.site.now()))
+            now = self.site.now()
+            self._alarm.set(self.site.patience.for_head().wait_from(now))
+            self._spared_from = now + FIRST_REQUEST
             while await self._serve_one():
                 self.codec.next_cycle()
-                self._alarm.set(self.site.now() + self.site.patience.keep_alive)
+                self._spared_from = now = self.site.now()
+                self._alarm.set(now + self.keep_alive)
+                if self.must_end:
+                    self.channel.interrupt()
         except OSError:
             pass  # it is gone between two requests: nobody misses anything
         finally:
@@ -124,10 +139,9 @@ class Http1Connection:
         """Whether nobody can be there any more."""
         return self.channel.ended is Ended.BROKEN
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether it waits for a request and not a byte of one has come."""
-        return not self._busy
+    def can_be_spared(self, now: float) -> bool:
+        """Whether it waits for a request and not a byte of one has come; a new client gets a moment to send its first."""
+        return not self._busy and now >= self._spared_from
 
     def _close(self) -> None:
         if self._cut:
@@ -163,7 +177,8 @@ class Http1Connection:
             await self.site.handle(exchange)
             return await exchange.close()
         finally:
-            self._cut = exchange.looks_whole_but_is_not
+            if not exchange.delivered:
+                self._cut = exchange.looks_whole_but_is_not
             if exchange.spool is not None:
                 await exchange.spool.aclose()
 
@@ -214,6 +229,11 @@ class Http1Connection:
             self._alarm.off()
         budget.received(len(data), self.site.now())
         return data
+
+    @property
+    def must_end(self) -> bool:
+        """Whether it is to end after the present request, whatever the client would like."""
+        return self.stopping or not self.keep_alive or self.site.room.crowded
 
     def close_idle(self) -> None:
         """Close it to make room: it is idle."""
@@ -339,9 +359,9 @@ class Http1Exchange:
         return self._connection.codec.body_complete
 
     @property
-    def left(self) -> float:
-        """When the client's sending side ended; `math.inf` if it has not."""
-        return self._connection.left
+    def client(self) -> Http1Connection:
+        """Whose request it is."""
+        return self._connection
 
     @property
     def broken(self) -> bool:
@@ -512,6 +532,18 @@ class Http1Exchange:
         Raises:
             ClientGone: nobody is there.
         """
+        self._put_answer(status, fields)
+        await self.flush()
+
+    def answer_nowait(self, status: int, fields: Sequence[tuple[str, str]] = ()) -> None:
+        """The same, as far as it goes at once."""
+        self._put_answer(status, fields)
+        try:
+            self.flush_nowait()
+        except ClientGone:
+            pass
+
+    def _put_answer(self, status: int, fields: Sequence[tuple[str, str]]) -> None:
         connection = self._connection
         body = error_body(status)
         self.record.body_out = len(body)
@@ -524,7 +556,6 @@ class Http1Exchange:
                 fields=fields,
             )
         )
-        await self.flush()
 
     async def close(self) -> bool:
         """Finish with the request. Whether the connection can carry another one; if not, it is ready to be closed."""
