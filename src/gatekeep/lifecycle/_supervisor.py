@@ -5,7 +5,6 @@ It lives in the gateway's process, so it works when the Python of a daemon does 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,7 +73,7 @@ class Supervisor:
         folders: list[str],
         module_path: list[str],
         debug: bool,
-        socket_timeout: float = math.inf,
+        socket_timeout: float,
     ) -> None:
         self._host = host
         self._settings = settings

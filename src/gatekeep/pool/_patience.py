@@ -7,9 +7,10 @@ requests in one process, 2.7 spread over two. Three things help:
   others for a moment, but only while the scoreboard shows an idle one.
 * While a process keeps its GIL busy all by itself, one more running thread would only take turns with the others. So it waits
   for one of them to finish; a worker that finishes accepts the next request itself, at once.
-* Where requests are brief, the worker that accepted one is back before another thread has been woken to replace it.
-
-Where requests take longer and mostly wait (for a database, say), another thread takes over at once.
+* Where requests compute all the time, or are over at once, the worker that accepted one is back before another thread has been
+  woken to replace it. Only a request that waits (for a database, say) leaves the GIL to others: then another thread takes over
+  at once. How long a request takes does not tell: one of 5 ms may compute or wait, and with one thread where five could wait
+  a process served a fifth of what it can.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from __future__ import annotations
 GIVE_WAY = 0.005
 """Seconds that a connection is left to an idle process, as in puma (`cluster_accept_loop_delay.rb`)."""
 
-BRIEF = 0.010
-"""Requests that usually take less (seconds) are brief; one that takes longer is replaced as the waiting thread after this."""
+WORTHWHILE = 0.00025
+"""Seconds that requests must usually wait so that it is worth waking another thread meanwhile (some 50 µs)."""
+
+LOOK = 0.010
+"""Where they do not, another thread looks after this time (seconds) whether one takes longer for once."""
 
 SATURATED = 0.020
 """Seconds after an accept for which a process with a saturated GIL waits for a running request to finish."""
@@ -30,14 +34,14 @@ REST = 0.050
 """Seconds without an accept after which the process is idle, and its deputy may sleep until it is woken."""
 
 
-def pause_before_wait(since_accept: float, usual: float, cpu_share: float) -> float:
+def pause_before_wait(since_accept: float, usual_wait: float, cpu_share: float) -> float:
     """Seconds before another thread of a process that runs requests should wait for a connection; 0 or less: none.
 
     Args:
         since_accept: seconds since the process last accepted one.
-        usual: how long its requests usually take, in seconds.
+        usual_wait: for how long its requests usually wait for something else than the CPU, in seconds.
         cpu_share: how much of one CPU it used lately.
     """
     if cpu_share >= SATURATED_SHARE:
         return SATURATED - since_accept
-    return BRIEF - since_accept if usual < BRIEF else 0.0
+    return LOOK - since_accept if usual_wait < WORTHWHILE else 0.0

@@ -22,10 +22,13 @@ from collections.abc import Callable
 
 from gatekeep.lifecycle._slots import Row
 from gatekeep.pool._listener import Listener
-from gatekeep.pool._patience import BRIEF, GIVE_WAY, REST, pause_before_wait
+from gatekeep.pool._patience import GIVE_WAY, LOOK, REST, pause_before_wait
 
-USUAL_WEIGHT = 0.1
-"""How much one request counts in how long requests usually take."""
+SAMPLED = 4
+"""One request of so many is measured: to ask for a thread's CPU time is a system call."""
+
+SAMPLE_WEIGHT = 0.25
+"""How much one sample counts in how long requests usually wait."""
 
 
 class Worker:
@@ -35,11 +38,13 @@ class Worker:
         number: its slot on the scoreboard.
         hop: the connection that it serves.
         accepted_at: when it accepted that one (`time.monotonic`).
+        computed: the CPU time that it had used by then, where this request is measured; else negative.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.accepted_at = 0.0
+        self.computed = -1.0
         self.hop: socket.SocketType | None = None
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -82,7 +87,8 @@ class Crew:
         self._stopping = False
         self._idle = threading.Condition(self._mutex)
         self._accepted_at = 0.0
-        self._usual = 0.0
+        self._accepts = 0
+        self._usual_wait = 0.0
         self._load = CpuLoad()
         self.workers = [Worker(number) for number in range(threads)]
 
@@ -131,9 +137,9 @@ class Crew:
 
     def _finished(self, worker: Worker) -> None:
         """The worker has served its connection; where nobody leads and nothing runs it leads again."""
-        took = time.monotonic() - worker.accepted_at
+        if worker.computed >= 0:
+            self._measured(worker)
         with self._mutex:
-            self._usual += (took - self._usual) * USUAL_WEIGHT
             self._running -= 1
             self._row.set_running(self._running)
             if not self._running:
@@ -141,6 +147,13 @@ class Crew:
                 self._idle.notify_all()
                 if self._giving_way is not None:
                     self._giving_way.ring()
+
+    def _measured(self, worker: Worker) -> None:
+        """For how long did the request wait, or its thread for the GIL? Several threads may say so at once, and one is enough."""
+        computed = time.thread_time() - worker.computed
+        waited = time.monotonic() - worker.accepted_at - computed
+        worker.computed = -1.0
+        self._usual_wait += (waited - self._usual_wait) * SAMPLE_WEIGHT
 
     def _next_connection(self, worker: Worker) -> bool:
         """Wait until this worker has a connection in `hop`. False when it is time to end."""
@@ -174,7 +187,10 @@ class Crew:
         if not self._running:
             return 0.0
         now = time.monotonic()
-        return pause_before_wait(now - self._accepted_at, self._usual, self._load.share(now))
+        return self._pause_at(now)
+
+    def _pause_at(self, now: float) -> float:
+        return pause_before_wait(now - self._accepted_at, self._usual_wait, self._load.share(now))
 
     def _become_follower(self, worker: Worker, pause: float) -> float | None:
         """Take the deputy's place or park. Returns how long to sleep."""
@@ -186,7 +202,7 @@ class Crew:
             return pause
         # While requests keep coming the deputy sleeps with one eye open: to wake it for each of them would cost more.
         self._deputy_rests = time.monotonic() - self._accepted_at > REST
-        return None if self._deputy_rests else BRIEF
+        return None if self._deputy_rests else LOOK
 
     # --- leading
 
@@ -220,6 +236,9 @@ class Crew:
                 return False
             worker.hop = hop
             worker.accepted_at = self._accepted_at = time.monotonic()
+            self._accepts += 1
+            if self._accepts % SAMPLED == 1:
+                worker.computed = time.thread_time()
             self._running += 1
             self._row.set_running(self._running)
             self._leader = None
@@ -234,7 +253,7 @@ class Crew:
         if self._deputy is None and self._parked:
             self._deputy = self._parked.pop()
             return self._deputy
-        return self._deputy if rested or self._usual >= BRIEF else None
+        return self._deputy if rested or self._pause_at(self._accepted_at) <= 0 else None
 
     def close_in_child(self) -> None:
         """Close what the threads hold, in a child that the application forked."""

@@ -137,6 +137,7 @@ class _Claim:
         "_clock",
         "_dispatch",
         "_envelope",
+        "_is_offered",
         "_queue_ends",
         "_record",
         "alarm",
@@ -153,6 +154,7 @@ class _Claim:
         self.alarm = request.alarm
         self._attempts = Attempts(dispatch.group.processes)
         self._envelope = _envelope(request)
+        self._is_offered = False
         self._queue_ends = math.inf
         self._began = 0.0
 
@@ -187,11 +189,14 @@ class _Claim:
         while True:
             record.stage = Stage.CONNECT
             record.attempts = self._envelope.attempt = self._attempts.begin()
+            # Before the connection, which wakes a worker: it shall find the envelope.
+            envelope = self._seal(now)
             channel = entrance.enter_nowait(now, self.alarm)
             if channel is None:
                 channel = await entrance.enter_in_turn(self, now)
                 now = self._clock.now()
-            hop = await self._offer(channel, now)
+                envelope = self._seal(now)
+            hop = await self._offer(channel, envelope, now)
             if hop.state is State.STARTED:
                 return hop
             if hop.state is State.EXPIRED:
@@ -201,23 +206,29 @@ class _Claim:
             self._count_failure(hop)
             now = self._clock.now()
 
-    async def _offer(self, channel: Channel, now: float) -> Hop:
+    def _seal(self, now: float) -> bytes:
+        """The envelope as it is written at this time. Its stamp is that of the first that was written."""
+        if not self._is_offered:
+            self._envelope.stamp, self._envelope.wall = now, self._clock.wall()
+        return _wire.encode(self._envelope)
+
+    async def _offer(self, channel: Channel, envelope: bytes, now: float) -> Hop:
         """Offer it over this connection: the hop that is returned is settled."""
-        dispatch, envelope, record = self._dispatch, self._envelope, self._record
-        if not envelope.stamp:
-            envelope.stamp, envelope.wall = now, self._clock.wall()
+        dispatch, record = self._dispatch, self._record
+        if not self._is_offered:
+            self._is_offered = True
             self._queue_ends = now + dispatch.queue_timeout
-        hop = Hop(channel, envelope.stamp)
+        hop = Hop(channel, self._envelope.stamp)
         dispatch.group.enter(hop)
         record.written = now
         record.stage = Stage.QUEUE
         if dispatch.says_debug:
             dispatch.log.debug(
-                "connect.finished", request_id=request_name(self.number), attempt=envelope.attempt
+                "connect.finished", request_id=request_name(self.number), attempt=record.attempts
             )
         self.alarm.set(self.patience_ends())
         try:
-            rest = hop.offer_nowait(_wire.encode(envelope))
+            rest = hop.offer_nowait(envelope)
             if rest:
                 await hop.offer_rest(rest)
             while hop.state not in SETTLED:
