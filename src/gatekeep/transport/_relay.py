@@ -225,12 +225,12 @@ class _Response:
     async def _read_in_time(self) -> bool:
         self.progress()
         while True:
+            if self._exchange.broken:
+                self._hop.abandon()
+                raise ClientGone("the client's connection was reset while the application ran")
             try:
                 return await self._hop.read_more()
             except WaitExpired:
-                if self._exchange.broken:
-                    self._hop.abandon()
-                    raise ClientGone("the client's connection was reset while the application ran") from None
                 if self._clock.now() >= self._deadline:
                     self._hop.abandon()
                     self._expired()
