@@ -18,7 +18,8 @@ from gatekeep.transport._codec import Codec, Limits
 from gatekeep.transport._codec_strict import StrictCodec
 from gatekeep.transport._date import HttpDate
 from gatekeep.transport._dispatch import HopDispatch
-from gatekeep.transport._http1 import Http1Connection, Http1Exchange, Patience
+from gatekeep.transport._exchange import Http1Exchange
+from gatekeep.transport._http1 import Http1Connection, Patience
 from gatekeep.transport._relay import relay
 
 RETRY_AFTER = 5

@@ -1,0 +1,301 @@
+"""One request of an HTTP/1 connection, and its response: what the dispatch and the relay see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from gatekeep._channel import WaitExpired
+from gatekeep._errors import BodyLost, ClientGone, ClientStalled, NoSpace
+from gatekeep._events import Record
+from gatekeep.transport._budget import Budget
+from gatekeep.transport._codec import Framing, Head
+from gatekeep.transport._spool import Spool
+from gatekeep.transport._wire import SMALL_BODY
+
+if TYPE_CHECKING:
+    from gatekeep.transport._http1 import Http1Connection
+
+
+def error_body(status: int) -> bytes:
+    """What a client reads when the application has no answer for it."""
+    return f"{status} {HTTPStatus(status).phrase}\n".encode()
+
+
+class Http1Exchange:
+    """One request on a connection, and its response: see `_relay.Exchange` and `_dispatch.Request` for what each method means.
+
+    Attributes:
+        delivered: whether the whole response has been handed to the kernel.
+        spool: what was received of a longer body before anybody asked for it.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_connection",
+        "_early",
+        "_invited",
+        "_out",
+        "alarm",
+        "delivered",
+        "head",
+        "record",
+        "spool",
+    )
+
+    def __init__(self, connection: Http1Connection, head: Head, record: Record) -> None:
+        self.head = head
+        self.record = record
+        self._connection = connection
+        self.alarm = connection.hop_alarm
+        self._out: list[bytes | memoryview] = []
+        self.delivered = False
+        self._budget: Budget | None = None
+        self.spool: Spool | None = None
+        self._early = b"" if head.framing is Framing.NONE else connection.codec.read_body()
+        record.body_in = len(self._early)
+        # Whoever has begun to send the body does not wait to be invited (RFC 9110 section 10.1.1).
+        self._invited = not head.expect_continue or bool(self._early) or connection.codec.body_complete
+
+    # --- the request
+
+    def environ(self) -> dict[str, str]:
+        """The CGI part of the WSGI environ. Not to be changed: a client that repeats itself gets the same one."""
+        return self._connection.environ_of(self.head)
+
+    def small_body(self) -> bytes | None:
+        """The whole body where it is small and has come with the head."""
+        if self.spool is not None or not self.body_arrived or len(self._early) > SMALL_BODY:
+            return None
+        body, self._early = self._early, b""
+        return body
+
+    @property
+    def body_complete(self) -> bool:
+        """Whether all of the body has been taken."""
+        if self._early or (self.spool is not None and self.spool.size):
+            return False
+        return self._connection.codec.body_complete
+
+    @property
+    def body_arrived(self) -> bool:
+        """Whether all of the body is here, taken or not."""
+        return self._connection.codec.body_complete
+
+    @property
+    def client(self) -> Http1Connection:
+        """Whose request it is."""
+        return self._connection
+
+    @property
+    def broken(self) -> bool:
+        """Whether nobody can be there to be answered."""
+        return self._connection.broken
+
+    async def buffer_body(self) -> None:
+        """Receive all of the body before anybody asks for it.
+
+        Raises:
+            Refused, BodyLost, BodyExpired: as `read_body`.
+            NoSpace: it cannot be kept.
+            ClientGone: nobody is there.
+        """
+        await self.invite_body()
+        pieces = [await self.read_body()]
+        size = len(pieces[0])
+        while size <= SMALL_BODY and not self.body_complete:
+            pieces.append(await self.read_body())
+            size += len(pieces[-1])
+        start = b"".join(pieces)
+        if self.body_complete and size <= SMALL_BODY:
+            self._early = start
+            return
+        site = self._connection.site
+        spool = Spool(site.host, site.settings.spool_dir, site.settings.request_buffer_size)
+        try:
+            await spool.put(start)
+            while piece := await self.read_body():
+                await spool.put(piece)
+        except OSError as error:
+            raise NoSpace(f"no room for the request's body: {error}") from error
+        finally:
+            spool.end()
+            self.spool = spool
+
+    async def invite_body(self) -> None:
+        """Send 100 Continue if the client waits for it and has no answer yet."""
+        if not self._invited and not self.response_started:
+            self._invited = True
+            self._out.append(self._connection.codec.informational(100))
+            await self.flush()
+
+    async def read_body(self) -> bytes:
+        """The next piece of the body; empty when it is complete."""
+        if self._early:
+            early, self._early = self._early, b""
+            return early
+        if self.spool is not None:
+            return await self._take_from(self.spool)
+        codec, budget = self._connection.codec, self._budget
+        if budget is None:
+            budget = self._budget = self._connection.site.patience.for_body()
+        try:
+            while not (piece := codec.read_body()) and not codec.body_complete:
+                codec.receive(await self._connection.receive_body(budget))
+        except OSError as error:
+            raise BodyLost(f"the client's connection ended inside the request's body: {error}") from error
+        self.record.body_in += len(piece)
+        return piece
+
+    async def _take_from(self, spool: Spool) -> bytes:
+        try:
+            return await spool.take()
+        except OSError as error:
+            raise NoSpace(f"the temporary file could not be read: {error}") from error
+
+    # --- the response
+
+    @property
+    def response_started(self) -> bool:
+        """Whether the final head has been handed over."""
+        return self._connection.codec.response_started
+
+    @property
+    def response_complete(self) -> bool:
+        """Whether HTTP's framing says that the client has all of the response."""
+        return self._connection.codec.response_complete
+
+    def start(self, status: int, reason: str, fields: Sequence[tuple[str, str]]) -> None:
+        """Begin the response."""
+        connection = self._connection
+        self.record.status = status
+        connection.site.answered(self.record)
+        self._out.append(
+            connection.codec.start_response(
+                status,
+                reason,
+                fields,
+                date=connection.site.http_date(),
+                server=connection.site.settings.server_header,
+                # A response that overtakes the request's body ends the connection: the rest of the body may never come.
+                close=connection.stopping
+                or not connection.site.patience.keep_alive
+                or not self.body_complete,
+            )
+        )
+
+    def write(self, data: bytes) -> None:
+        """A piece of the response's body."""
+        self.record.body_out += len(data)
+        self._out.extend(self._connection.codec.encode(data))
+
+    def finish(self) -> None:
+        """The response's body is complete."""
+        end = self._connection.codec.finish()
+        if end:
+            self._out.append(end)
+
+    def flush_nowait(self) -> bool:
+        """Send as much of what was collected as goes at once. Whether that was all.
+
+        Raises:
+            ClientGone: nobody is there.
+        """
+        if self._out:
+            try:
+                self._out = self._connection.channel.send_parts_nowait(self._out)
+            except OSError as error:
+                raise ClientGone(f"the client's connection broke: {error}") from error
+        self.delivered = not self._out and self._connection.codec.response_complete
+        return not self._out
+
+    async def flush(self) -> None:
+        """Send what was collected."""
+        while not self.flush_nowait():
+            await self.send(self._out.pop(0))
+
+    def take_output(self) -> list[bytes | memoryview]:
+        """What was collected and not sent; whoever takes it sends it."""
+        parts, self._out = self._out, []
+        return parts
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Send it, past what is collected.
+
+        Raises:
+            ClientStalled: the client took nothing for response-socket-timeout.
+            ClientGone: nobody is there.
+        """
+        try:
+            await self._connection.channel.send(data)
+        except WaitExpired as error:
+            raise ClientStalled(f"the client stopped reading: {error}") from error
+        except OSError as error:
+            raise ClientGone(f"the client's connection broke: {error}") from error
+
+    def open_spool(self) -> Spool:
+        """A spool for a response that the client reads too slowly."""
+        site = self._connection.site
+        settings = site.settings
+        return Spool(
+            site.host, settings.spool_dir, settings.response_buffer_size, settings.response_spool_size
+        )
+
+    def disk_failed(self, error: OSError) -> None:
+        """The spool's file could not grow."""
+        self._connection.site.disk_failed(self.record, error)
+
+    def part(self) -> None:
+        """The client has all of the response, the worker is not done: let the client go if it is not to send another request."""
+        if not self._connection.codec.reusable:
+            self._connection.channel.stop_writing()
+
+    async def answer(self, status: int, fields: Sequence[tuple[str, str]] = ()) -> None:
+        """Answer in the application's place and let the connection end.
+
+        Raises:
+            ClientGone: nobody is there.
+        """
+        self._put_answer(status, fields)
+        await self.flush()
+
+    def answer_nowait(self, status: int, fields: Sequence[tuple[str, str]] = ()) -> None:
+        """The same, as far as it goes at once."""
+        self._put_answer(status, fields)
+        try:
+            self.flush_nowait()
+        except ClientGone:
+            pass
+
+    def _put_answer(self, status: int, fields: Sequence[tuple[str, str]]) -> None:
+        connection = self._connection
+        body = error_body(status)
+        self.record.body_out = len(body)
+        self._out.append(
+            connection.codec.error_response(
+                status,
+                body,
+                date=connection.site.http_date(),
+                server=connection.site.settings.server_header,
+                fields=fields,
+            )
+        )
+
+    async def close(self) -> bool:
+        """Finish with the request. Whether the connection can carry another one; if not, it is ready to be closed."""
+        connection, codec = self._connection, self._connection.codec
+        if codec.reusable and self.delivered:
+            return True
+        if not self.looks_whole_but_is_not:
+            await connection.discard()
+        return False
+
+    @property
+    def looks_whole_but_is_not(self) -> bool:
+        """Whether the client would take what it has for the whole response, if the connection ended in order.
+
+        A missing final chunk, or a missing rest of the declared length, says by itself that something is missing.
+        """
+        codec = self._connection.codec
+        return codec.response_started and codec.delimited_by_close and not self.delivered
