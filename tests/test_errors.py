@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from gatekeep import CannotStart, GatekeepError, Outcome, Settings, SettingsError, Stage, _errors
-from gatekeep._errors import HeadExpired, Refused, RequestFailed, Truncated
+from gatekeep._errors import HeadExpired, Refused, RequestFailed, Stopped, Truncated
 from gatekeep._settings import GroupSettings, HttpSettings
 from gatekeep.transport import _codec, _front  # noqa: F401  errors of their own are in the tree too
 
@@ -43,18 +43,22 @@ def test_the_tree_that_is_printed_is_the_tree_that_is() -> None:
 
 
 def made(error: type[RequestFailed]) -> RequestFailed:
-    """One of them, as it is raised: only a plain refusal is told its status."""
-    return error(413, "x") if issubclass(error, Refused) and "status" not in vars(error) else error("x")  # type: ignore[call-arg]
+    """One of them, as it is raised: a plain refusal is told its status, a stop where it was met."""
+    if error is Stopped:
+        return Stopped(Stage.RUN, started=False)
+    if issubclass(error, Refused) and "status" not in vars(error):
+        return error(413, "x")
+    return error("x")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("error", FAILURES)
 def test_each_failure_knows_its_stage_status_and_outcome(error: type[RequestFailed]) -> None:
-    assert isinstance(error.stage, Stage)
-    assert error.outcome in {str(outcome) for outcome in Outcome}
-    assert error.event == "" or re.fullmatch(rf"(?:{'|'.join(Stage)})\.[a-z_]+", error.event)
     failure = made(error)
+    assert isinstance(failure.stage, Stage)
+    assert failure.outcome in {str(outcome) for outcome in Outcome}
+    assert failure.event == "" or re.fullmatch(rf"(?:{'|'.join(Stage)})\.[a-z_]+", failure.event)
     assert failure.status == 0 or HTTPStatus(failure.status) >= 400
-    assert str(failure) == "x"
+    assert str(failure) == ("the gateway was stopped" if error is Stopped else "x")
 
 
 @pytest.mark.parametrize("error", FAILURES)
@@ -67,7 +71,7 @@ def test_the_status_that_is_printed_is_the_status_that_is_answered(error: type[R
     said = re.search(r"\((\d{3})\)$", printed()[error.__name__][1])
     if said:
         assert error.status == made(error).status == int(said[1])
-    elif error not in (RequestFailed, Refused):
+    elif error not in (RequestFailed, Refused, Stopped):
         assert error.outcome in ("client_gone", "truncated"), "for those it depends on what is out already"
 
 
@@ -87,6 +91,7 @@ STATUSES = {
     "HopExpired": 504,
     "ApplicationFailed": 500,
     "ProcessLost": 502,
+    "Stopped": 503,
     "Truncated": 0,
 }
 
@@ -100,6 +105,15 @@ def test_a_head_that_is_late_is_a_refusal_with_408() -> None:
     failure = HeadExpired("too slow")
     assert isinstance(failure, Refused)
     assert (failure.status, failure.reason, failure.stage) == (408, "too slow", Stage.PARSE)
+
+
+@pytest.mark.parametrize(("started", "answer"), [(False, (503, "shed")), (True, (502, "lost"))])
+@pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.QUEUE, Stage.RUN, Stage.RESPOND])
+def test_a_stop_is_answered_by_whether_the_request_had_started(
+    stage: Stage, started: bool, answer: tuple[int, str]
+) -> None:
+    failure = Stopped(stage, started=started)
+    assert (failure.stage, failure.status, failure.outcome) == (stage, *answer)
 
 
 SETTINGS = {

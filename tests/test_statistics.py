@@ -9,10 +9,9 @@ import attrs
 import pytest
 from hypothesis import given, strategies as st
 
-from gatekeep import Outcome, Stage, Statistics
+from gatekeep import Outcome, Stage
 from gatekeep._events import Record
 from gatekeep._statistics import Counters
-
 
 NOW: dict[str, Any] = {"waiting": 0, "standing": 0, "oldest": 0.0, "processes": ()}
 """What a snapshot is told beside the counters."""

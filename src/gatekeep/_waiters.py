@@ -95,7 +95,11 @@ class HubWaiter:
         if self._writer is not None and mask & WRITABLE and not self._writer.done():
             self._writer.set_result(None)
         if mask & ENDED:
-            self.ended = Ended.BROKEN if mask & BROKEN else Ended.SENDING
+            self._end(Ended.BROKEN if mask & BROKEN else Ended.SENDING)
+
+    def _end(self, ended: Ended) -> None:
+        if ended is not self.ended:  # to ask for writability reports it again
+            self.ended = ended
             self.on_end()
 
     async def wait_readable(self) -> None:
@@ -174,20 +178,25 @@ class TrioLoop:
         import trio
 
         self._trio = trio
+        self._watching = False
         self.checkpoint: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        self._watching = True
         self._trio.lowlevel.spawn_system_task(self._watch, fd, callback)
 
     async def _watch(self, fd: int, callback: Callable[[], None]) -> None:
         try:
-            while True:
+            while self._watching:
                 await self._trio.lowlevel.wait_readable(fd)
-                callback()
+                # It may have been closed since the event that woke us: a system task must not fail.
+                if self._watching:
+                    callback()
         except self._trio.ClosedResourceError:
-            pass  # unwatched
+            pass
 
     def unwatch(self, fd: int) -> None:
+        self._watching = False
         self._trio.lowlevel.notify_closing(fd)
 
     def new_future(self) -> Future:

@@ -16,6 +16,9 @@ from gatekeep._host import OVERLOAD, Clock, Net
 from gatekeep.transport._admission import Admission
 from gatekeep.transport._backoff import connect_pauses
 
+ROUNDING = 1e-6
+"""Seconds; far more than sums of floats are wrong, far less than anybody waits."""
+
 
 class Waiting(Protocol):
     """What is asked of a request that waits.
@@ -55,8 +58,9 @@ class Ticket:
         """A try at this time, or before, has failed: find the time of the next; `math.inf` when that was the last."""
         while self.next_try <= now:
             pause = next(self._pauses, math.inf)
-            # The last pause is cut so that all of them add up to the budget; so must the sum.
-            self.next_try = min(self.next_try + pause, self.ends) if pause < math.inf else math.inf
+            self.next_try += pause
+            if abs(self.next_try - self.ends) < ROUNDING:
+                self.next_try = self.ends  # the pauses add up to the budget, and so must the sum
 
 
 class Entrance:
@@ -100,7 +104,7 @@ class Entrance:
         Raises:
             ConnectFailed: the listener cannot be reached at all; trying again would not help.
         """
-        if self.admission.waiting or len(self._group.standing) > self.admission.few:
+        if self.admission.waiting or self.admission.late or len(self._group.standing) > self.admission.few:
             self._judge(now)
             if not self.admission.may_pass(len(self._group.standing)):
                 return None
@@ -139,7 +143,7 @@ class Entrance:
         ticket.turn = anyio.Event()
         now = self._clock.now()
         request.check_patience(now)
-        self._judge(now)
+        self._judge(now, ticket)
         if self._next() is ticket:
             channel = self._connect(request.alarm)
             if channel is not None:
@@ -167,7 +171,7 @@ class Entrance:
     def _next(self) -> Ticket | None:
         return self.admission.next(len(self._group.standing))  # type: ignore[return-value]
 
-    def _judge(self, now: float) -> None:
+    def _judge(self, now: float, asking: Ticket | None = None) -> None:
         """Is the wait too long? If that is news, most of what stands in the backlog is taken back."""
         group, admission = self._group, self.admission
         if not group.is_ready():
@@ -177,10 +181,18 @@ class Entrance:
         if admission.late and not was_late:
             for hop in tuple(group.standing)[admission.few :]:
                 hop.give_up()
+            ticket = self._next()  # it may be another's turn now
+            if ticket is not None and ticket is not asking:
+                ticket.turn.set()
 
     def _connect(self, alarm: Alarm) -> Channel | None:
         try:
-            return Channel(self._net, self._net.connect(self._group.address), alarm, self._send_timeout)
+            socket = self._net.connect(self._group.address)
+            try:
+                return Channel(self._net, socket, alarm, self._send_timeout)
+            except OSError:  # the event loop's resources are limited, too
+                socket.close()
+                raise
         except (BlockingIOError, ConnectionRefusedError):
             # EAGAIN is the full backlog of a non-blocking connect; mod_wsgi retries a refusal likewise. (anyio's `connect_unix`
             # hides it: trio returns a stream that breaks later, asyncio and uvloop hang until the deadline.)
