@@ -123,7 +123,8 @@ class Entrance:
         """
         if not self._timeout:
             raise self._expired()
-        self.check_room()
+        if self.admission.is_full():
+            raise Overloaded(f"{len(self.admission.waiting)} requests wait already")
         ticket = Ticket(request.number, now, self._timeout)
         self.admission.enter(ticket)
         try:

@@ -118,6 +118,7 @@ class Http1Exchange:
             while piece := await self.read_body():
                 await spool.put(piece)
         except OSError as error:
+            await spool.aclose()
             raise NoSpace(f"no room for the request's body: {error}") from error
         finally:
             spool.end()

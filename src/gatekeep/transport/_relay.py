@@ -132,7 +132,7 @@ async def relay(
         except RequestFailed as error:
             response.failure = error
         tasks.cancel_scope.cancel()
-    if exchange.response_complete:
+    if exchange.response_complete and response.failure is None:
         return
     # A body that could not be had is the cause, what the application made of it the consequence.
     failure = body.failure or response.failure
@@ -268,9 +268,9 @@ class _Response:
             await spool.aclose()
             if spool.disk_error is not None:
                 self._exchange.disk_failed(spool.disk_error)
-        self._exchange.flush_nowait()  # nothing is left: it takes note of that
         if self.failure is not None:
             raise self.failure
+        self._exchange.flush_nowait()  # nothing is left: it takes note of that
 
     async def _receive_into(self, spool: Spool) -> None:
         exchange, ended = self._exchange, False
