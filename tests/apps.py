@@ -69,6 +69,22 @@ class Tracked:
             file.write("closed\n")
 
 
+def append_line(path, text):
+    """Write a line to the end of a file, whoever else does so too."""
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(file, f"{text}\n".encode())
+    finally:
+        os.close(file)
+
+
+def wait_for_file(path, seconds=60):
+    """Wait until the file is there."""
+    deadline = time.monotonic() + seconds
+    while not os.path.exists(path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def scripted(environ, start_response):
     """Does what the path says; the query string is its argument."""
     return SCRIPTS[environ["PATH_INFO"].strip("/")](environ, start_response, environ["QUERY_STRING"])
@@ -420,9 +436,146 @@ def _mark(environ, start_response, path):
     return [b"marked"]
 
 
+def _note(environ, start_response, path_and_text):
+    """Says in a file that it runs."""
+    path, _, text = path_and_text.partition(",")
+    append_line(path, text)
+    _ok(start_response)
+    return [text.encode()]
+
+
+def _hold(environ, start_response, gate):
+    """Runs until the file is there."""
+    wait_for_file(gate)
+    _ok(start_response)
+    return [str(os.getpid()).encode()]
+
+
+def _hold_with_child(environ, start_response, gate):
+    """As `hold`, while a child that Python knows nothing of lives on with every descriptor of this process."""
+    libc = ctypes.PyDLL(None)
+    if libc.fork() == 0:
+        libc.sleep(6)
+        libc._exit(0)
+    return _hold(environ, start_response, gate)
+
+
+def _read_at_gate(environ, start_response, gate):
+    """Reads its input when the file is there, and counts it."""
+    wait_for_file(gate)
+    return _count(environ, start_response, "")
+
+
+def _watch_client(environ, start_response, path):
+    """Writes down when it runs and when its client is gone."""
+    disconnected = environ["gatekeep.disconnected"]
+    append_line(path, "running")
+    deadline = time.monotonic() + 30
+    while not disconnected() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    append_line(path, "gone" if disconnected() else "stayed")
+    _ok(start_response)
+    return [b"watched"]
+
+
+def _acknowledged(environ, start_response, path):
+    """Four events; each is sent when the one before has been acknowledged by a file."""
+    start_response("200 OK", [("Content-Type", "text/event-stream")])
+    for number in range(4):
+        yield b"data: %d\n\n" % number
+        wait_for_file(f"{path}-{number}")
+
+
+def _end_badly(environ, start_response, framing_end_and_gate):
+    """A response that is killed, fails or stalls (until the file is there) behind its first bytes."""
+    framing, end, gate = framing_end_and_gate.split(",")
+    _ok(start_response, *([("Content-Length", "100")] if framing == "length" else []))
+    yield b"first"
+    if end == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if end == "raise":
+        raise ValueError("raised inside the response")
+    wait_for_file(gate)
+    yield b"late"
+
+
+def _stream(environ, start_response, framing_and_size):
+    """So many bytes, with a Content-Length or without."""
+    framing, size = framing_and_size.split(",")
+    blocks = int(size) >> 16
+    _ok(start_response, *([("Content-Length", str(blocks << 16))] if framing == "length" else []))
+    for _ in range(blocks):
+        yield b"s" * 65536
+
+
+def _big_then_kill(environ, start_response, framing_and_size):
+    """A response whose process dies behind so many bytes of it."""
+    framing, size = framing_and_size.split(",")
+    _ok(start_response, *([("Content-Length", str(2 * int(size)))] if framing == "length" else []))
+    for _ in range(int(size) >> 16):
+        yield b"b" * 65536
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 SCRIPTS = {
     name.lstrip("_").replace("_", "-"): function
     for name, function in list(globals().items())
     if name.startswith("_") and callable(function) and name != "_ok"
 }
 SCRIPTS[""] = _plain
+
+
+def wedge(environ, start_response, how):
+    """Does not end, in one of many ways."""
+    import select
+
+    def forever():
+        while True:
+            time.monotonic()
+
+    if how == "busy":
+        forever()
+    elif how == "sleep":
+        time.sleep(1000)
+    elif how in ("recv", "recv-in-poll", "epoll"):
+        server = socket.create_server(("127.0.0.1", 0))
+        client = socket.create_connection(server.getsockname())
+        peer, _ = server.accept()
+        with server, client, peer:
+            if how == "recv-in-poll":
+                client.settimeout(100)
+            if how == "epoll":
+                waiter = select.epoll()
+                waiter.register(client, select.EPOLLIN)
+                waiter.poll()
+            client.recv(1)
+            forever()
+    elif how == "swallow-twice":
+        for _ in range(2):
+            try:
+                forever()
+            except BaseException:
+                pass
+        forever()
+    elif how == "slow-finally":
+        try:
+            forever()
+        finally:
+            time.sleep(2)
+    elif how == "finish":
+        try:
+            forever()
+        except BaseException:
+            return _ok(start_response) or [b"finished"]
+    elif how == "stream":
+        _ok(start_response)
+        return _stream_then(forever)
+    raise AssertionError("it came back")
+
+
+def _stream_then(stop):
+    yield b"begins"
+    stop()
+
+
+SCRIPTS["wedge"] = wedge

@@ -5,17 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
+from typing import Any
 
 import attrs
 import pytest
 
 from gatekeep import CannotStart, GatekeepError, Outcome, Settings, SettingsError, Stage, _errors
-from gatekeep._errors import HeadExpired, Refused, RequestFailed, Stopped, Truncated
+from gatekeep._errors import (
+    ClientLeft,
+    HeadExpired,
+    Refused,
+    RequestFailed,
+    RequestInterrupted,
+    Stopped,
+    Truncated,
+)
 from gatekeep._settings import GroupSettings, HttpSettings
 from gatekeep.transport import _codec, _front  # noqa: F401  errors of their own are in the tree too
 
 
-def below(error: type[GatekeepError]) -> Iterator[type[GatekeepError]]:
+def below(error: type[Any]) -> Iterator[type[Any]]:
     for child in error.__subclasses__():
         yield child
         yield from below(child)
@@ -30,7 +39,9 @@ def printed() -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     parents: dict[int, str] = {}
     for line in str(_errors.__doc__).splitlines():
-        if match := re.match(r"([│ ├└─]+|(?=GatekeepError$))([A-Z]\w+)(?: +(.*))?$", line):
+        if match := re.match(
+            r"([│ ├└─]+|(?=GatekeepError$|RequestInterrupted ))([A-Z]\w+)(?: +(.*))?$", line
+        ):
             depth = len(match[1]) // 4
             parents[depth] = match[2]
             found[match[2]] = parents.get(depth - 1, ""), match[3] or ""
@@ -39,11 +50,16 @@ def printed() -> dict[str, tuple[str, str]]:
 
 def test_the_tree_that_is_printed_is_the_tree_that_is() -> None:
     tree = {name: parent for name, (parent, _) in printed().items()}
-    assert tree == {"GatekeepError": ""} | {error.__name__: error.__bases__[0].__name__ for error in PUBLIC}
+    interruptions = [error for error in below(RequestInterrupted) if error.__module__ == "gatekeep._errors"]
+    assert tree == {"GatekeepError": "", "RequestInterrupted": ""} | {
+        error.__name__: error.__bases__[0].__name__ for error in [*PUBLIC, *interruptions]
+    }
 
 
 def made(error: type[RequestFailed]) -> RequestFailed:
     """One of them, as it is raised: a plain refusal is told its status, a stop where it was met."""
+    if error is ClientLeft:
+        return ClientLeft("x", Stage.QUEUE)
     if error is Stopped:
         return Stopped(Stage.RUN, started=False)
     if issubclass(error, Refused) and "status" not in vars(error):
@@ -89,6 +105,7 @@ STATUSES = {
     "QueueExpired": 504,
     "QueueOverdue": 504,
     "HopExpired": 504,
+    "Interrupted": 504,
     "ApplicationFailed": 500,
     "ProcessLost": 502,
     "Stopped": 503,

@@ -11,7 +11,8 @@ import pytest
 import gatekeep
 
 NAMES = """
-    CannotStart GatekeepError Gateway GroupSettings HttpSettings Outcome Served Settings SettingsError Stage Statistics
+    CannotStart ClientDisconnected GatekeepError Gateway GroupSettings HttpSettings Outcome RequestInterrupted RequestTimeout
+    Served Settings SettingsError Stage Statistics
 """
 
 SOURCE = str(Path(gatekeep.__file__).parents[1])

@@ -12,8 +12,6 @@ from hypothesis import given, strategies as st
 import apps
 from gatekeep import GroupSettings, HttpSettings, Settings, SettingsError
 from gatekeep._settings import (
-    LONGEST_INTERRUPT,
-    LONGEST_REQUEST,
     AppTarget,
     Bind,
     BindKind,
@@ -395,9 +393,13 @@ def test_the_socket_timeout_is_derived_where_it_is_not_given() -> None:
 def test_the_derived_socket_timeout_outlasts_every_request_and_the_drain_of_its_process(
     threads: int, graceful: float, shutdown: float
 ) -> None:
-    longest = LONGEST_REQUEST * (1 + math.log(threads)) + LONGEST_INTERRUPT
+    longest = 60.0 * (1 + math.log(threads)) + 10.0
     derived = socket_timeout(threads=threads, graceful_timeout=graceful, shutdown_timeout=shutdown)
     assert derived > longest + graceful + shutdown
+
+
+def test_requests_that_may_run_for_ever_leave_no_socket_timeout() -> None:
+    assert socket_timeout(request_timeout=0) == math.inf
 
 
 def test_a_stop_that_may_take_for_ever_leaves_no_socket_timeout() -> None:

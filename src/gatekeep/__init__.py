@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from gatekeep._statistics import Statistics
 
 _HOMES = {
+    "ClientDisconnected": "_errors",
+    "RequestInterrupted": "_errors",
+    "RequestTimeout": "_errors",
     "CannotStart": "_errors",
     "Gateway": "_gateway",
     "GatekeepError": "_errors",
@@ -34,11 +37,14 @@ _HOMES = {
 
 __all__ = [
     "CannotStart",
+    "ClientDisconnected",
     "GatekeepError",
     "Gateway",
     "GroupSettings",
     "HttpSettings",
     "Outcome",
+    "RequestInterrupted",
+    "RequestTimeout",
     "Served",
     "Settings",
     "SettingsError",

@@ -18,11 +18,16 @@ GatekeepError
     ├── NeverClaimed         every attempt ended before a worker claimed it          (503)
     ├── QueueExpired         a worker found that it waited longer than queue-timeout (504)
     │   └── QueueOverdue     … or we did, at the deadline                            (504)
+    ├── Interrupted          the application was interrupted, or given up            (504)
     ├── HopExpired           nothing came from the worker for socket-timeout         (504)
     ├── ApplicationFailed    the application raised before it produced a head        (500)
     ├── ProcessLost          a worker claimed it and ended before the head           (502)
     ├── Stopped              the gateway stops and waits no longer                   (503 or 502)
     └── Truncated            the response stopped short; what is out cannot be taken back
+
+RequestInterrupted           raised inside an application; not an Exception
+├── RequestTimeout           the request ran longer than request-timeout allows
+└── ClientDisconnected       its client has gone
 """
 
 from __future__ import annotations
@@ -50,6 +55,29 @@ class CannotStart(GatekeepError):
     def __init__(self, reason: str, details: str = "") -> None:
         super().__init__(reason)
         self.details = details
+
+
+class RequestInterrupted(BaseException):
+    """Raised inside an application, wherever it is, to end the request that it serves.
+
+    Not an `Exception`, so that `except Exception:` does not catch it. Catch it to clean up, and raise it again:
+
+        try:
+            fetch_everything()
+        except gatekeep.RequestInterrupted:
+            session.rollback()
+            raise
+
+    Who swallows it is interrupted again, and in the end the process is replaced.
+    """
+
+
+class RequestTimeout(RequestInterrupted):
+    """The request has run for longer than request-timeout, times 1 + ln threads; its client gets 504."""
+
+
+class ClientDisconnected(RequestInterrupted):
+    """The client has gone while its request runs (with cancel-on-disconnect)."""
 
 
 class RequestFailed(GatekeepError):
@@ -136,8 +164,11 @@ class BodyLost(ClientGone):
 class ClientLeft(ClientGone):
     """The client ended its side while the request waited: it has not run. One that only half-closed can read the answer."""
 
-    stage = Stage.QUEUE
     status = 503
+
+    def __init__(self, reason: str, stage: Stage) -> None:
+        super().__init__(reason)
+        self.stage = stage
 
 
 class ClientStalled(ClientGone):
@@ -197,6 +228,15 @@ class QueueOverdue(QueueExpired):
 
     stage = Stage.QUEUE
     event = "queue.expired"
+
+
+class Interrupted(RequestFailed):
+    """It ran longer than request-timeout allows. Its process says what was done about it (`run.interrupted`, …)."""
+
+    stage = Stage.RUN
+    outcome = "interrupted"
+    status = 504
+    timer = "request-timeout"
 
 
 class HopExpired(RequestFailed):

@@ -153,7 +153,7 @@ class Gateway:
             supervisor = Supervisor(
                 host, group_settings, group, home, self._counters, self._log,
                 folders=_folders(group_settings), module_path=_module_path(), debug=self._debug,
-                socket_timeout=dispatch.socket_timeout,
+                socket_timeout=dispatch.socket_timeout, graceful_timeout=settings.graceful_timeout,
             )  # fmt: skip
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(alarms.run, host.clock)

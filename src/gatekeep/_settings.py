@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import attrs
 
+from gatekeep._deadlines import fire_after
 from gatekeep._errors import SettingsError
 
 
@@ -329,6 +330,28 @@ class GroupSettings:
         least=0,
         derived="the longest a request can run and its process drain, and 5 seconds: 191.6 with 5 threads",
     )
+    request_timeout: float = setting(
+        60.0,
+        "How long a request may run, times 1 + ln threads; then it is interrupted (no heartbeat as in gunicorn). 0: for ever.",
+        unit="seconds",
+        least=0,
+        aliases=("-t", "--timeout"),
+        precedent="the specification's starter configuration",
+    )
+    interrupt_timeout: float = setting(
+        10.0,
+        "How long an interrupted request may take to end before its process is replaced. 0: replace it at once.",
+        unit="seconds",
+        least=0,
+        precedent="the least that mod_wsgi's guide recommends",
+    )
+    interrupt_sockets: bool = setting(
+        True,
+        "Shut the connection that an interrupted request waits for (Linux), since nothing else would wake it.",
+    )
+    cancel_on_disconnect: bool = setting(
+        False, "Interrupt a request whose client's connection was reset while it runs."
+    )
     request_buffering: bool = setting(
         True,
         "Receive a request's body before a worker is asked, so that a slow upload holds none. Off: pass it on as it comes.",
@@ -546,7 +569,7 @@ class Settings:
         """
         if group.socket_timeout is not None:
             return never_if_zero(group.socket_timeout)
-        longest_run = LONGEST_REQUEST * (1 + math.log(group.threads)) + LONGEST_INTERRUPT
+        longest_run = fire_after(group.request_timeout, group.threads) + group.interrupt_timeout
         return longest_run + self.graceful_timeout + group.shutdown_timeout + 5.0
 
     @property
@@ -580,11 +603,6 @@ class Settings:
 
 for _class in (Settings, GroupSettings, HttpSettings):
     attrs.resolve_types(_class, globals())
-
-LONGEST_REQUEST = 60.0
-LONGEST_INTERRUPT = 10.0
-"""Seconds that a request may run on a single thread (more threads, more patience: times 1 + ln threads), and that its
-interruption may take. The first is the specification's, the second the least that it recommends."""
 
 
 def never_if_zero(seconds: float) -> float:

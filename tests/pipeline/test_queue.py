@@ -1,13 +1,26 @@
-"""Connect, queue and pickup: a request that no worker has claimed is never lost, and none runs twice."""
+"""Queue and pickup: a request that no worker has claimed is never lost, and none runs twice."""
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
 
 from client import Answer, Client
 from conftest import Site, start_site, wait_until
+from crowd import Crowd, crowds, stranger
+
+
+@pytest.fixture
+def crowded(start: Callable[..., Site], tmp_path: Path) -> Iterator[Callable[..., Crowd]]:
+    """Make a site of two workers in each of two processes."""
+    with crowds(start, tmp_path, processes=2, threads=2) as make:
+        yield make
 
 
 def ask_in_threads(site: Site, target: str, count: int) -> tuple[list[threading.Thread], list[Answer]]:
@@ -84,6 +97,56 @@ def test_requests_that_wait_in_the_backlog_survive_the_death_of_the_only_process
     assert {record["attempts"] for record in site.log.find(event="request.finished", path="/plain")} == {1}
 
 
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Enough for 500 clients, their hops and their other ends, as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_of_500_requests_only_those_fail_that_had_started_when_one_of_two_processes_is_killed(
+    many_descriptors: None, crowded: Callable[..., Crowd]
+) -> None:
+    crowd = crowded()
+    site = crowd.site
+    hold = crowd.hold(4, script="hold-with-child")
+    queued = {f"{number}": crowd.note(f"{number}") for number in range(500)}
+    wait_until(lambda: site.served.statistics().in_flight == 504)
+    assert crowd.noted() == []
+    killed = site.served.statistics().processes[0]
+    os.kill(killed, signal.SIGKILL)
+    site.log.wait_for("process.exited", pid=killed)
+    assert sorted(answer.status for answer in hold.read()) == [200, 200, 502, 502]
+    assert {client.read().status for client in queued.values()} == {200}
+    assert sorted(crowd.noted(), key=int) == list(queued), "each has run once"
+    lost = site.log.find(event="request.finished", outcome="lost")
+    assert [(record["pid"], record["stage"], record["path"]) for record in lost] == [
+        (killed, "run", "/hold-with-child")
+    ] * 2
+    assert {record["action"] for record in lost} == {"answered"}
+
+
+def test_none_of_500_requests_runs_twice_when_a_process_is_killed_while_they_are_served(
+    many_descriptors: None, crowded: Callable[..., Crowd]
+) -> None:
+    crowd = crowded()
+    hold = crowd.hold(4, script="hold-with-child")
+    queued = {f"{number}": crowd.note(f"{number}") for number in range(500)}
+    wait_until(lambda: crowd.site.served.statistics().in_flight == 504)
+    hold.release()
+    wait_until(lambda: len(crowd.noted()) >= 20)
+    os.kill(crowd.site.served.statistics().processes[0], signal.SIGKILL)
+    statuses = {name: client.read().status for name, client in queued.items()}
+    lost = [name for name, status in statuses.items() if status != 200]
+    assert {statuses[name] for name in lost} <= {502}
+    assert len(lost) <= 2, "no more than the process had threads"
+    noted = crowd.noted()
+    assert len(noted) == len(set(noted)), "one has run twice"
+    assert set(noted) >= set(statuses) - set(lost), "each that was answered has run"
+
+
 def test_only_requests_that_had_started_fail_when_processes_are_killed_under_load(start, tmp_path) -> None:
     site = start(processes=2, threads=2)
     mark = tmp_path / "mark"
@@ -116,44 +179,14 @@ def test_only_requests_that_had_started_fail_when_processes_are_killed_under_loa
     assert len(mark.read_text().splitlines()) <= len(statuses), "nothing has run twice"
 
 
-def test_a_full_backlog_is_answered_503_when_connect_timeout_is_over(start) -> None:
-    site = start(processes=1, threads=1, listen_backlog=1, connect_timeout=1.0)
-    running, _ = ask_in_threads(site, "/sleep?4", 1)
-    site.log.wait_for("pickup.claimed")
-    waiting, answers = ask_in_threads(site, "/plain", 6)
-    join(running + waiting)
-    statuses = [answer.status for answer in answers]
-    # Linux admits one more than the backlog that was asked for.
-    assert (statuses.count(200), statuses.count(503)) == (2, 4)
-    assert all(answer.fields["retry-after"] for answer in answers if answer.status == 503)
-    for record in site.log.find(event="request.finished", status=503):
-        assert (record["outcome"], record["stage"]) == ("shed", "connect")
-        assert 1.0 <= record["duration"] < 3.0
-
-
 def test_hop_retries_end_at_two_times_processes_plus_one(start) -> None:
-    """A listener whose connections are accepted and closed unclaimed, by a stranger, in the place of the daemons."""
-    import socket
-
-    from gatekeep._group import Group
-
+    """A listener whose connections are accepted and closed unclaimed."""
     site = start(processes=1, threads=1)
-    (pid,) = site.served.statistics().processes
-    group: Group = site.gateway._group  # type: ignore[assignment]
-    path = os.readlink(group.address)
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        with socket.socket(socket.AF_UNIX) as stranger:
-            stranger.bind(path + ".stranger")
-            stranger.listen(10)
-            group.address = path + ".stranger"
-            waiting, answers = ask_in_threads(site, "/plain", 1)
-            for _ in range(3):
-                stranger.accept()[0].close()
-            join(waiting)
-    finally:
-        os.kill(pid, signal.SIGCONT)
-        os.unlink(path + ".stranger")
+    with stranger(site) as listener:
+        waiting, answers = ask_in_threads(site, "/plain", 1)
+        for _ in range(3):
+            listener.accept()[0].close()
+        join(waiting)
     assert answers[0].status == 503
     record = site.record("/plain")
     assert (record["attempts"], record["outcome"], record["stage"]) == (3, "shed", "queue")

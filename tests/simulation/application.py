@@ -48,6 +48,7 @@ class Application:
             yield from getattr(self, f"_{plan.app.replace(' ', '_')}")()
             yield from self._flush()
             plan.answered = True
+            plan.ended_at = self._world.time.now
         except _BodyCut as error:
             plan.body_cut = True
             yield from self._fail(str(error))
@@ -65,6 +66,14 @@ class Application:
         """Reads the body first."""
         while piece := (yield from self._read_piece()):
             self._body += piece
+        self._took_whole_body()
+        yield from self._plain()
+
+    def _slow_read(self) -> Steps:
+        """Reads the body first, and takes its time with it."""
+        while piece := (yield from self._read_piece()):
+            self._body += piece
+            yield from self._pause(self._plan.pause)
         self._took_whole_body()
         yield from self._plain()
 

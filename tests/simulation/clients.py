@@ -29,6 +29,7 @@ class Client:
     """One connection and the requests on it, one after the other, or all at once.
 
     Attributes:
+        plans: those requests.
         over: whether it has gone.
     """
 
@@ -36,10 +37,13 @@ class Client:
         self, world: World, plans: Sequence[Plan], *, start: float = 0.0, pipelined: bool = False
     ) -> None:
         self._world = world
-        self._plans = plans
+        self.plans = plans
         self._start = start
         self._pipelined = pipelined
         self._manners = {manner for manner in MANNERS if world.strikes(manner)}
+        self._leave_at = inf
+        self._read_from = 0.0
+        self._sent = self._read = self._head_size = 0
         self._countdown = world.random.choice((1, 2, world.random.randrange(3, 12)))
         self._out = bytearray()
         self._withheld = b""
@@ -64,17 +68,19 @@ class Client:
             sock = self._world.net.doors[0].connect(self.name)
         except OSError:
             return
-        self._world.plans_of_port[port_of(sock)] = self._plans
+        self._world.plans_of_port[port_of(sock)] = self.plans
+        for plan in self.plans:
+            plan.connected = self._world.time.now
         yield from self._use(sock)
         if not sock.closed:
             sock.close()
 
     def _use(self, sock: SimSocket) -> Steps:
         if self._pipelined:
-            for plan in self._plans:
+            for plan in self.plans:
                 self._out += b"".join(plan.request())
                 plan.sent = True
-        for plan in self._plans:
+        for plan in self.plans:
             if not self._pipelined:
                 self._ask(plan)
             parser = _Parser(plan, self._kept)
@@ -85,11 +91,16 @@ class Client:
                 yield from self._await_end(sock, parser)
                 return
             self._kept = parser.rest()
-            yield Wait(until=self._world.time.now + self._world.random.choice((0.0, 0.0, 0.5)))
+            idle = plan.habits.idle
+            if idle is None:
+                idle = self._world.random.choice((0.0, 0.0, 0.5))
+            yield Wait(until=self._world.time.now + idle)
 
     def _ask(self, plan: Plan) -> None:
         head, body = plan.request()
         plan.sent = True
+        self._sent, self._head_size = 0, len(head)
+        self._leave_at = self._world.time.now + plan.habits.patience
         self._out += head
         if plan.expect:
             self._withheld = body
@@ -104,64 +115,134 @@ class Client:
         impatient = time.now + IMPATIENCE if self._withheld else inf
         next_send = 0.0
         while not (plan.seen.whole or plan.seen.end):
+            if parser.invited or time.now >= impatient:
+                self._out += self._withheld
+                self._withheld, impatient = b"", inf
             due = next_send
 
             def can_send(due: float = due) -> bool:
                 return bool(self._out) and time.now >= due and sock.writable()
 
+            def can_read() -> bool:
+                return time.now >= self._read_from and sock.readable()
+
             later = due if self._out and due > time.now else inf
-            yield Wait(lambda: sock.readable() or can_send(), min(later, impatient))
+            reading = self._read_from if self._read_from > time.now else inf
+            yield Wait(lambda: can_read() or can_send(), min(later, reading, impatient, self._leave_at))
             yield from self._misbehave(sock, plan)
+            if time.now >= self._leave_at:
+                self._lose_patience(sock, plan)
             if sock.closed:
                 return
-            if parser.invited or time.now >= impatient:
-                self._out += self._withheld
-                self._withheld, impatient = b"", inf
-            if can_send() and (not sock.readable() or self._world.random.random() < 0.5):
-                next_send = self._send(sock)
-            elif sock.readable():
+            if can_send() and (not can_read() or self._world.random.random() < 0.5):
+                next_send = self._send(sock, plan)
+            elif can_read():
                 self._receive(sock, parser)
+            if plan.seen.whole:
+                plan.whole_at = time.now
         if self._withheld:
             parser.keeps_open = False  # it was answered uninvited: the rest is never sent
 
-    def _send(self, sock: SimSocket) -> float:
+    def _lose_patience(self, sock: SimSocket, plan: Plan) -> None:
+        self._leave_at = inf
+        way = plan.habits.way
+        self._world.fired[f"impatient: {way}"] += 1
+        if way == "half-closes":
+            self._out.clear()
+            self._half_close(sock, plan)
+            return
+        plan.well_behaved = False
+        plan.seen.end = "left"
+        self._goes(with_reset=way == "resets")
+        if way == "resets":
+            sock.abort()
+        else:
+            sock.close()
+
+    def _goes(self, *, with_reset: bool) -> None:
+        for plan in self.plans:
+            if not plan.seen.whole:
+                plan.left = self._world.time.now
+                plan.reset_at = plan.left if with_reset else inf
+
+    def _pace(self, plan: Plan) -> tuple[int, float]:
+        """How much of the request is sent now, and how long it takes until more is."""
+        habits, sent = plan.habits, self._sent
+        in_head = sent < self._head_size
+        pace = habits.head_pace if in_head else habits.body_pace
+        size, pause = pace or (65536, 0.0)
+        if habits.head_pace and in_head:
+            size = min(size, self._head_size - sent)
+        elif habits.body_pace and in_head:
+            size = self._head_size - sent
+        for limit in (habits.silence and habits.silence[0], habits.ends_at):
+            if limit is not None and sent < limit:
+                size = min(size, limit - sent)
+        return size, pause
+
+    def _send(self, sock: SimSocket, plan: Plan) -> float:
         """Send a piece; the time of the next."""
-        size, pause = 65536, 0.0
+        size, pause = (65536, 0.0) if self._pipelined else self._pace(plan)
         if "trickles" in self._manners:
             random = self._world.random
             size, pause = random.randrange(1, random.choice((20, 400))), random.choice((0.0, 0.0, 0.01))
         try:
-            del self._out[: sock.send(bytes(self._out[:size]))]
+            count = sock.send(bytes(self._out[:size]))
+            del self._out[:count]
+            self._sent += count
+            plan.went.append((self._world.time.now, count))
         except BlockingIOError:
             pass
         except OSError as error:
             self._out.clear()  # what was answered is still read
             self._was_reset |= error.errno == errno.ECONNRESET
             return 0.0
-        if not self._out and not self._withheld and "half-closes" in self._manners and self._is_last():
-            self._half_close(sock)
+        habits = plan.habits
+        if self._sent == habits.ends_at:
+            self._world.fired["ends inside its request"] += 1
+            self._out.clear()
+            self._withheld = b""
+            self._half_close(sock, plan)
+        elif not self._out and not self._withheld and "half-closes" in self._manners and self._is_last():
+            self._half_close(sock, plan)
+        if habits.silence and self._sent == habits.silence[0]:
+            pause = habits.silence[1]
         return self._world.time.now + pause
 
-    def _half_close(self, sock: SimSocket) -> None:
+    def _half_close(self, sock: SimSocket, plan: Plan) -> None:
+        plan.half_closed = min(plan.half_closed, self._world.time.now)
+        if self._pipelined:
+            for other in self.plans:
+                other.half_closed = plan.half_closed
         try:
             sock.shutdown(SHUT_WR)
         except OSError:
             pass  # it was reset meanwhile
 
     def _is_last(self) -> bool:
-        return self._pipelined or self._plans[-1].sent
+        return self._pipelined or self.plans[-1].sent
 
     def _receive(self, sock: SimSocket, parser: _Parser) -> None:
+        habits, now = parser.plan.habits, self._world.time.now
+        size, pause = habits.read_pace or (self._world.random.choice((500, 65536)), 0.0)
+        if habits.deaf and self._read < habits.deaf[0]:
+            size = min(size, habits.deaf[0] - self._read)
         try:
-            data = sock.recv(self._world.random.choice((500, 65536)))
+            data = sock.recv(size)
         except BlockingIOError:
             pass
         except OSError:
             parser.seen.end = "reset"
         else:
+            self._read += len(data)
+            parser.plan.read_at = now
+            if habits.deaf and self._read == habits.deaf[0]:
+                pause = habits.deaf[1]
+                self._world.fired["deaf"] += 1
             parser.feed(data)
             if not data and self._was_reset:
                 parser.seen.whole, parser.seen.end = False, "reset"
+        self._read_from = now + pause
 
     def _misbehave(self, sock: SimSocket, plan: Plan) -> Steps:
         self._countdown -= 1
@@ -169,11 +250,15 @@ class Client:
             return
         world = self._world
         if "stops reading" in self._manners:
+            for one in self.plans:
+                one.paused = True
             yield Wait(until=world.time.now + world.random.uniform(0, 20))
         if "resets" in self._manners:
+            self._goes(with_reset=True)
             plan.seen.end = "left"
             sock.abort()
         elif "leaves" in self._manners:
+            self._goes(with_reset=False)
             plan.seen.end = "left"
             sock.close()
 
@@ -201,6 +286,7 @@ class _Parser:
     """Reads one response as any client would: h11 decides when it is whole."""
 
     def __init__(self, plan: Plan, kept: bytes) -> None:
+        self.plan = plan
         self.seen = plan.seen
         self.keeps_open = False
         self.invited = False

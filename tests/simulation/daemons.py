@@ -272,6 +272,7 @@ class SimDaemon:
         if world.strikes("child holds hop"):
             child = f"child of {self.pid} for {hop.name}"
             world.add(child, _hold(world, hop.dup(child)))
+        plan.picked_up(envelope.stamp)
         yield NOW
         self.dies("after envelope")
         yield self._dawdle()
@@ -281,10 +282,15 @@ class SimDaemon:
             return
         now = world.time.now + CLOCK_OFFSET
         if judge(envelope, now, self._queue_timeout) is Verdict.EXPIRED:
+            world.fired["expired at pickup"] += 1
             _send(hop, _wire.EXPIRED)
             return
         if not claim(hop, self.pid, number, now):
             return
+        if now - envelope.stamp > self._queue_timeout:
+            world.violation(f"{plan.path} was claimed after {now - envelope.stamp} s")
+        if now - envelope.stamp == self._queue_timeout:
+            world.fired["claimed at the deadline"] += 1
         plan.claimed(self.pid, hop.end.peer)
         yield NOW
         self.dies("after GO")
@@ -296,12 +302,14 @@ class SimDaemon:
     def _dawdle(self) -> Wait:
         """How long it takes from the envelope to the claim."""
         world = self.world
+        if world.prompt:
+            return NOW
         chance = world.random.random()
         if chance < 0.1:
             return Wait(until=world.time.now + world.random.uniform(0, 0.3))
-        if chance < 0.2:
-            return Wait(at_deadline=True, until=world.time.now + 1.0)
-        if chance < 0.2 + world.suspense:
+        if chance < 0.1 + world.brinkmanship:
+            return Wait(at_deadline=True, until=world.time.now + world.brink)
+        if chance < 0.1 + world.brinkmanship + world.suspense:
             moment = world.moments
             return Wait(lambda: world.moments > moment, world.time.now + 1.0)
         return NOW

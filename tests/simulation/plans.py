@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,42 @@ class Seen:
     end: str = ""
 
 
+@attrs.frozen
+class Habits:
+    """How a client sends and reads. A pace is so many bytes, then so many seconds of nothing.
+
+    Attributes:
+        head_pace, body_pace: how it sends its request's head and body.
+        silence: after so many bytes of its request it says nothing for so many seconds.
+        ends_at: after so many bytes of its request it shuts its sending side.
+        read_pace: how it reads.
+        deaf: after so many bytes of the response it reads nothing for so many seconds.
+        patience: it has enough after so many seconds, and then "leaves", "resets" or "half-closes".
+        idle: seconds between two requests.
+    """
+
+    head_pace: tuple[int, float] | None = None
+    body_pace: tuple[int, float] | None = None
+    silence: tuple[int, float] | None = None
+    ends_at: int | None = None
+    read_pace: tuple[int, float] | None = None
+    deaf: tuple[int, float] | None = None
+    patience: float = inf
+    way: str = "leaves"
+    idle: float | None = None
+
+    def sends_slowly(self) -> bool:
+        """Whether its request may come too slowly."""
+        return bool(self.head_pace or self.body_pace or self.silence)
+
+    def longest_silence(self) -> float:
+        """How long all the pauses in its request take, if there is but one."""
+        return inf if self.head_pace or self.body_pace else self.silence[1] if self.silence else 0.0
+
+
+NO_HABITS = Habits()
+
+
 @attrs.define(eq=False)
 class Plan:
     """One request.
@@ -39,6 +76,7 @@ class Plan:
         app: plain, read, echo, raise, raise late.
         declared: whether the application gives a Content-Length.
         pieces: sizes of the response's blocks; with `pause` seconds after each, and `run_time` before the first.
+        habits: of its client.
         well_behaved: the client reads the answer and does not go before it has it.
     """
 
@@ -55,11 +93,23 @@ class Plan:
     pieces: tuple[int, ...] = (10,)
     run_time: float = 0.0
     pause: float = 0.0
+    habits: Habits = NO_HABITS
     well_behaved: bool = True
 
     # The story.
     seen: Seen = attrs.field(factory=Seen)
     sent: bool = False
+    connected: float = 0.0
+    paused: bool = False
+    went: list[tuple[float, int]] = attrs.field(factory=list)
+    half_closed: float = inf
+    left: float = inf
+    reset_at: float = inf
+    whole_at: float = inf
+    read_at: float = 0.0
+    stamp: float = 0.0
+    claimed_at: float = 0.0
+    ended_at: float = inf
     hop: End | None = None
     claims: list[int] = attrs.field(factory=list)
     entries: list[int] = attrs.field(factory=list)
@@ -95,6 +145,12 @@ class Plan:
 
     # --- what the daemons did
 
+    def picked_up(self, stamp: float) -> None:
+        """A worker has read the envelope."""
+        if self.stamp and stamp != self.stamp:
+            self.world.violation(f"{self.path} is {self.stamp - stamp:+} s older than it was")
+        self.stamp = stamp
+
     def claimed(self, pid: int, hop: End) -> None:
         """A worker's claim was sent, so its application will be entered, unless its process dies first."""
         self.world.note("claimed", self.path, pid)
@@ -102,6 +158,8 @@ class Plan:
             self.world.violation(f"{self.path} was claimed twice, by {self.claims[0]} and {pid}")
         if self.records:
             self.world.violation(f"{self.path} was claimed by {pid} after the front had given it up")
+        if not self.claims:
+            self.claimed_at = self.world.time.now
         self.claims.append(pid)
         self.hop = hop
 

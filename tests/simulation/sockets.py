@@ -66,7 +66,7 @@ class End:
         self.released = False
         self.waiter: SimWaiter | None = None
         self.last_arrival = 0
-        self.cut_off = False
+        self.cut_off = self.was_shut = False
         self.holder = ""
 
     # --- what can be done without waiting
@@ -142,7 +142,7 @@ class End:
         if self.kind is Kind.TCP and (self.no_more_out and self.no_more_in and self.peer.released):
             raise _error(errno.ENOTCONN)
         if how == SHUT_RD:
-            self.no_more_in = True
+            self.no_more_in = self.was_shut = True
             self.cut_off = bool(self.incoming) and self.last_arrival < self.world.calls
             if self.kind is not Kind.TCP:
                 self.peer.no_more_out = True
@@ -429,6 +429,7 @@ class SimWaiter:
         if not self._closed:
             # What epoll says is the state when it is asked.
             self.ended = self._object.ended()
+            self._world.changed = self._world.time.now
             self._world.note("loop", "ended", self._object.name, self.ended.name)
             self.on_end()
 

@@ -14,8 +14,9 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from gatekeep._host import SHUT_RD, SHUT_WR
+from gatekeep._host import SHUT_RD, SHUT_WR, Ended
 from gatekeep._host_real import RealGroupHome, RealNet, RealProcesses
+from gatekeep._settings import parse_bind
 
 from .daemons import SimHome
 from .runtime import BACKENDS, VirtualTime, run
@@ -588,3 +589,139 @@ def test_a_blocking_send_that_waits_for_room_fails_when_the_peer_shuts_its_readi
         sending = threads.submit(worker.sendall, b"DATA")
         front.shutdown(SHUT_RD)
         assert isinstance(sending.exception(timeout=10), BrokenPipeError)
+
+
+# --- ends, told by the event loop -----------------------------------------------------------------------------------
+
+
+def _client_pair(sockets: Any) -> tuple[Any, Any]:
+    """A client's TCP connection: the front's end, with its net's waiter, and the client's."""
+    bind = parse_bind("127.0.0.1:0")
+    listener, _ = sockets.net.listen(bind, 5)[0]
+    if isinstance(sockets, SimulatedSockets):
+        client = sockets.net.doors[-1].connect("client")
+        return sockets.net.accept(listener).socket, client
+    client = socket.create_connection(listener.getsockname())
+    client.setblocking(False)
+    select.select([listener], [], [], 10)
+    front = sockets.net.accept(listener).socket
+    listener.close()
+    sockets._open += [front, client]
+    return front, client
+
+
+def _hop_pair(sockets: Any) -> tuple[Any, Any]:
+    """A hop: the front's end and the worker's."""
+    front = sockets.connect()
+    return front, sockets.accept()
+
+
+def _reset(sockets: Any, peer: Any) -> None:
+    if isinstance(peer, SimSocket):
+        peer.abort()
+    else:
+        RealNet.abort(sockets.net, peer)
+
+
+PAIRS = {"client": _client_pair, "hop": _hop_pair}
+
+END_REASONS: dict[str, tuple[Callable[[Any, Any, Any], object], dict[str, Ended]]] = {
+    "nothing": (lambda sockets, front, peer: None, {"client": Ended.NOT, "hop": Ended.NOT}),
+    "data": (lambda sockets, front, peer: peer.send(b"x"), {"client": Ended.NOT, "hop": Ended.NOT}),
+    "the peer's close": (
+        lambda sockets, front, peer: peer.close(),
+        {"client": Ended.SENDING, "hop": Ended.BROKEN},
+    ),
+    "the peer's SHUT_WR": (
+        lambda sockets, front, peer: peer.shutdown(SHUT_WR),
+        {"client": Ended.SENDING, "hop": Ended.SENDING},
+    ),
+    "the peer's close with unread data": (
+        lambda sockets, front, peer: (front.send(b"x"), _until_readable(peer), peer.close()),
+        {"client": Ended.BROKEN, "hop": Ended.BROKEN},
+    ),
+    "the peer's reset": (
+        lambda sockets, front, peer: _reset(sockets, peer),
+        {"client": Ended.BROKEN, "hop": Ended.BROKEN},
+    ),
+    "data and the peer's SHUT_WR": (
+        lambda sockets, front, peer: (peer.send(b"x"), peer.shutdown(SHUT_WR)),
+        {"client": Ended.SENDING, "hop": Ended.SENDING},
+    ),
+    "the peer's SHUT_WR and our own": (
+        lambda sockets, front, peer: (
+            peer.shutdown(SHUT_WR),
+            _until_readable(front),
+            front.shutdown(SHUT_WR),
+        ),
+        {"client": Ended.BROKEN, "hop": Ended.BROKEN},
+    ),
+    "our own SHUT_WR": (
+        lambda sockets, front, peer: front.shutdown(SHUT_WR),
+        {"client": Ended.NOT, "hop": Ended.NOT},
+    ),
+    "our own SHUT_RD": (lambda sockets, front, peer: front.shutdown(SHUT_RD), {"hop": Ended.SENDING}),
+}
+"""What the peer or we do, and what we are told of it: by TCP a client's close is like its SHUT_WR."""
+
+
+def _until_readable(sock: Any) -> None:
+    if isinstance(sock, socket.socket):
+        select.select([sock], [], [], 10)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(kind, reason) for reason, (_, told) in END_REASONS.items() for kind in told]
+)
+@pytest.mark.parametrize("early", [False, True], ids=["while registered", "before"])
+def test_an_end_is_told_by_the_loop(sockets: Any, backend: str, kind: str, reason: str, early: bool) -> None:
+    """Later than it happens, to whoever waits for nothing, and also where it happened before anybody asked."""
+    act, told = END_REASONS[reason]
+
+    async def main() -> None:
+        front, peer = PAIRS[kind](sockets)
+        if early:
+            act(sockets, front, peer)
+        waiter = sockets.net.waiter(front)
+        heard: list[Ended] = []
+        event = anyio.Event()
+
+        def on_end() -> None:
+            heard.append(waiter.ended)
+            if waiter.ended == told[kind]:
+                event.set()
+
+        waiter.on_end = on_end
+        assert waiter.ended is Ended.NOT
+        if not early:
+            act(sockets, front, peer)
+        assert not heard
+        if told[kind]:
+            await event.wait()
+            assert waiter.ended is told[kind]
+            # Whoever waits to read later finds the end, or what came before it.
+            await waiter.wait_readable()
+        else:
+            await _others_wait()
+            assert not heard
+        waiter.close()
+        front.close()
+
+    _run(sockets, backend, main)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_came_while_nobody_waited_wakes_the_next_reader_once(sockets: Any, backend: str) -> None:
+    async def main() -> None:
+        front, worker = _hop_pair(sockets)
+        waiter = sockets.net.waiter(front)
+        worker.send(b"GO")
+        await waiter.wait_readable()
+        assert front.recv(10) == b"GO"
+        with anyio.move_on_after(0.05) as patience:
+            await waiter.wait_readable()
+        assert patience.cancelled_caught
+        waiter.close()
+
+    _run(sockets, backend, main)

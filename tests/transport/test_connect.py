@@ -35,7 +35,7 @@ QUICK = [number * 0.125 for number in range(17)]
 
 def instants(budget: float, began: float = 0.0) -> list[float]:
     """When a request tries whose tries all fail, in seconds after it began."""
-    ticket = Ticket(1, began, budget)
+    ticket = Ticket(1, began, began, budget)
     tries = [0.0]
     while ticket.next_try < math.inf:
         tries.append(ticket.next_try - began)
@@ -64,7 +64,7 @@ def test_tries_fall_at_fixed_instants_and_the_last_exactly_at_the_budget(
 @given(st.integers(1, 10**5).map(lambda number: number / 128), st.lists(st.floats(0, 30), max_size=40))
 def test_what_it_hears_between_two_instants_does_not_shift_them(began: float, heard: list[float]) -> None:
     expected = [began + instant for instant in instants(15.0)]
-    ticket = Ticket(1, began, 15.0)
+    ticket = Ticket(1, began, began, 15.0)
     for now in sorted(began + after for after in heard):
         ticket.tried(now)
         assert ticket.next_try == min((at for at in expected if at > now), default=math.inf)
@@ -127,8 +127,9 @@ class LeftError(Exception):
 class Request:
     """A request on its way into the backlog, and what became of it."""
 
-    def __init__(self, number: int, alarms: Alarms) -> None:
+    def __init__(self, number: int, alarms: Alarms, since: float = 0.0) -> None:
         self.number = number
+        self.since = since
         self.alarm = Alarm(alarms)
         self.patience = math.inf
         self.scope = anyio.CancelScope()
@@ -190,7 +191,7 @@ class Scene:
         self.time = to
 
     async def comes(self, number: int, patience: float = math.inf) -> Request:
-        request = Request(number, self.alarms)
+        request = Request(number, self.alarms, self.time)
         request.patience = patience
         self._tasks.start_soon(self._enter, request)
         await self.settle()
@@ -760,7 +761,7 @@ def test_a_place_that_frees_in_the_moment_it_becomes_late_is_taken(loop: str) ->
 def test_the_last_try_is_exactly_at_the_end_of_the_budget_whatever_the_sums_round_to(
     began: float, budget: float
 ) -> None:
-    ticket = Ticket(1, began, budget)
+    ticket = Ticket(1, began, began, budget)
     while ticket.next_try < math.inf:
         last = ticket.next_try
         ticket.tried(last)

@@ -38,6 +38,11 @@ class DaemonSettings(msgspec.Struct, array_like=True):
         shutdown_timeout: seconds after which an orphan, whose gateway is gone, ends whatever it does.
         queue_timeout: seconds that a request may have waited when a worker picks it up; inf for ever.
         socket_timeout: seconds that one read or write on a hop may wait; inf for ever.
+        fire: seconds after which a request is interrupted, `math.inf` for never.
+        interrupt_timeout: seconds that its end may take then.
+        interrupt_sockets: whether the socket that its thread is blocked in may be shut.
+        cancel_on_disconnect: whether requests are interrupted whose clients have gone.
+        graceful_timeout: seconds in which a process that must be replaced hopes to become idle.
         debug: whether events at debug are wanted.
     """
 
@@ -55,6 +60,11 @@ class DaemonSettings(msgspec.Struct, array_like=True):
     shutdown_timeout: float
     queue_timeout: float
     socket_timeout: float
+    fire: float
+    interrupt_timeout: float
+    interrupt_sockets: bool
+    cancel_on_disconnect: bool
+    graceful_timeout: float
     debug: bool
 
 

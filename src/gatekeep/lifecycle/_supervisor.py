@@ -13,6 +13,7 @@ import msgspec
 from anyio.abc import TaskStatus
 
 from gatekeep._channel import Channel
+from gatekeep._deadlines import fire_after
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger, request_name
 from gatekeep._frames import Decoder, FrameError
@@ -74,6 +75,7 @@ class Supervisor:
         module_path: list[str],
         debug: bool,
         socket_timeout: float,
+        graceful_timeout: float,
     ) -> None:
         self._host = host
         self._settings = settings
@@ -85,6 +87,7 @@ class Supervisor:
         self._module_path = module_path
         self._debug = debug
         self._socket_timeout = socket_timeout
+        self._graceful_timeout = graceful_timeout
         self._board = Board(home.board, settings.processes, settings.threads)
         self._respawn = Respawn()
         self._daemons: dict[int, Daemon] = {}
@@ -315,6 +318,11 @@ class Supervisor:
             shutdown_timeout=settings.shutdown_timeout,
             queue_timeout=never_if_zero(settings.queue_timeout),
             socket_timeout=self._socket_timeout,
+            fire=fire_after(settings.request_timeout, settings.threads),
+            interrupt_timeout=settings.interrupt_timeout,
+            interrupt_sockets=settings.interrupt_sockets,
+            cancel_on_disconnect=settings.cancel_on_disconnect,
+            graceful_timeout=self._graceful_timeout,
             debug=self._debug,
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
+import math
 import mmap
 import os
 import select
@@ -20,6 +21,7 @@ import time
 import traceback
 from typing import Any, NoReturn
 
+from gatekeep._deadlines import is_stale
 from gatekeep._events import request_name
 from gatekeep._frames import Decoder
 from gatekeep._settings import AppTarget
@@ -32,6 +34,7 @@ from gatekeep.pool._input import body_stream
 from gatekeep.pool._listener import Listener
 from gatekeep.pool._loader import Application, LoadError, load
 from gatekeep.pool._log import LogSocket, OutputStream, capture_output, current_request, format_error
+from gatekeep.pool._monitor import Monitor
 from gatekeep.pool._pickup import pick_up
 from gatekeep.pool._respond import Responder
 from gatekeep.pool._threads import Crew, Worker
@@ -39,6 +42,9 @@ from gatekeep.pool._wsgi import base_environ, run as run_application
 from gatekeep.transport._wire import Envelope
 
 SIGNALLED = "a signal to this process"
+
+DRAIN_LOOK = 0.05
+"""Seconds between looks whether a process that is to end has become idle."""
 
 LOAD_FAILED_STATUS = 3
 """Exit status of a daemon whose application could not be loaded: the reason went over the control socket."""
@@ -174,17 +180,19 @@ class Control:
         except BlockingIOError:
             pass
 
-    def wait_stop(self) -> str:
-        """Wait until the gateway or a signal says stop, or the gateway is gone; tell which."""
+    def wait_stop(self, timeout: float | None = None) -> str:
+        """Wait until the gateway or a signal says stop, or the gateway is gone; tell which. Empty after `timeout` seconds."""
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         poll.register(self._wake_reader, select.POLLIN)
-        while True:
-            for fd, _ in poll.poll():
+        while events := poll.poll(None if timeout is None else timeout * 1000):
+            for fd, _ in events:
                 if fd == self._wake_reader:
+                    os.read(fd, 64)
                     return SIGNALLED
                 if self._is_stop():
                     return "the gateway said so"
+        return ""
 
     def _is_stop(self) -> bool:
         try:
@@ -245,22 +253,82 @@ class Daemon:
             threads=settings.threads, processes=settings.processes, group=settings.group, errors=output[1]
         )
         self._crew = Crew(listener, settings.threads, self._serve, self._row)
+        self._graceful_timeout = settings.graceful_timeout
+        self._fire, self._interrupt_timeout = settings.fire, settings.interrupt_timeout
+        self._control: Control | None = None
+        self._is_draining = False
+        self._monitor = Monitor(
+            [worker.region for worker in self._crew.workers],
+            log,
+            fire=settings.fire,
+            interrupt_timeout=settings.interrupt_timeout,
+            reach_sockets=settings.interrupt_sockets,
+            cancel_on_disconnect=settings.cancel_on_disconnect,
+            ours=self._descriptors,
+            drain=self._drain,
+        )
+        self._is_watched = settings.fire < math.inf or settings.cancel_on_disconnect
 
     def serve(self, control: Control) -> None:
         """Serve until told to stop, then until nothing runs any more, or shutdown-timeout is over."""
         self._row.set_pid(self._pid)
         # First of all: only of a process that was ready is it believed that it had connections in hand.
         control.send(Ready(control.load_time))
+        self._control = control
         self._crew.start()
+        if self._is_watched:
+            self._monitor.start()
         self._row.set_state(RowState.SERVING)
         reason = control.wait_stop()
+        if reason == SIGNALLED and self._is_draining:
+            reason = "a request that does not end"
+            self._hope_for_idle(control, reason)
         self._row.set_state(RowState.STOPPING)
         if reason == SIGNALLED:
             self._log.warning("process.stopping", reason=reason)
         self._crew.stop()
         # A bound of its own too: a signal to this process alone is nobody else's to watch.
-        if not self._crew.wait_idle(self._shutdown_timeout):
+        if not self._wait_idle(self._shutdown_timeout):
             self._log.error("process.shutdown_timeout", reason=reason, timeout=self._shutdown_timeout)
+
+    def _drain(self) -> None:
+        """A request does not end: the process is to be replaced (called by the monitor's thread)."""
+        if not self._is_draining and self._control is not None:
+            self._is_draining = True
+            self._control.interrupt()
+
+    def _hope_for_idle(self, control: Control, reason: str) -> None:
+        """Accept on, and return when nothing runs that will end, or when graceful-timeout is over."""
+        self._log.warning("drain.started", reason=reason, timeout=self._graceful_timeout)
+        deadline = time.monotonic() + self._graceful_timeout
+        while not self._is_idle() and time.monotonic() < deadline:
+            if control.wait_stop(DRAIN_LOOK):
+                return
+
+    def _wait_idle(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        while not (idle := self._is_idle()) and time.monotonic() < deadline:
+            time.sleep(DRAIN_LOOK)
+        return idle
+
+    def _is_idle(self) -> bool:
+        """Whether nothing runs that will end: a stale request is not waited for."""
+        now = time.monotonic()
+        return all(
+            worker.hop is None
+            or (
+                worker.region.request
+                and is_stale(worker.region.elapsed(now), self._fire, self._interrupt_timeout)
+            )
+            for worker in self._crew.workers
+        )
+
+    def _descriptors(self) -> list[int]:
+        """What is ours and must not be shut, whatever a thread of the application waits for."""
+        ours = [worker.hop.fileno() for worker in self._crew.workers if worker.hop is not None]
+        if self._control is not None:
+            ours.append(self._control.socket.fileno())
+        return [*ours, self._listener.socket.fileno()]
 
     def _serve(self, hop: socket.SocketType, worker: Worker) -> None:
         accepted = time.monotonic()
@@ -273,7 +341,7 @@ class Daemon:
         self._row.begin(worker.number, envelope.request, accepted)
         token = current_request.set(envelope.request)
         try:
-            self._run(hop, envelope, accepted)
+            self._run(hop, envelope, worker, accepted)
         except Exception as error:
             self._log.error("run.failed", reason="a fault of the gateway", traceback=format_error(error))
         finally:
@@ -283,14 +351,17 @@ class Daemon:
             current_request.reset(token)
             self._row.end(worker.number)
 
-    def _run(self, hop: socket.SocketType, envelope: Envelope, accepted: float) -> None:
+    def _run(self, hop: socket.SocketType, envelope: Envelope, worker: Worker, accepted: float) -> None:
         environ: dict[str, Any] = envelope.environ
         environ.update(self._base)
         _stamp(environ, envelope, accepted)
         environ["gatekeep.disconnected"] = Disconnected(hop)
-        responder = Responder(hop, environ["REQUEST_METHOD"], self._socket_timeout)
-        body = body_stream(envelope, hop, self._socket_timeout)
-        run_application(self._application, environ, body, responder, time.monotonic, self._log)
+        responder = Responder(hop, environ["REQUEST_METHOD"], self._socket_timeout, worker.region)
+        body = body_stream(envelope, hop, self._socket_timeout, worker.region)
+        run_application(
+            self._application, environ, body, responder,
+            worker.region, envelope.request, time.monotonic, self._log,
+        )  # fmt: skip
 
     def close_in_child(self) -> None:
         """Close what belongs to the parent, in a child that the application forked."""

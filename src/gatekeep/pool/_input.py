@@ -9,6 +9,7 @@ from typing import Any
 
 from gatekeep._frames import FrameError
 from gatekeep.pool._hop import receive
+from gatekeep.pool._region import Region
 from gatekeep.transport import _wire
 from gatekeep.transport._wire import Kind
 
@@ -26,8 +27,11 @@ class HopReader(io.RawIOBase):
     would be taken for what follows that.
     """
 
-    def __init__(self, hop: socket.SocketType, timeout: float = math.inf) -> None:
+    def __init__(
+        self, hop: socket.SocketType, timeout: float = math.inf, region: Region | None = None
+    ) -> None:
         self._hop = hop
+        self._region = region or Region()
         self._timeout = timeout
         self._cut = ""
         self._decoder = _wire.worker_decoder()
@@ -44,7 +48,11 @@ class HopReader(io.RawIOBase):
             BodyCut: the body will never be complete.
         """
         if not self._piece and not self._complete:
-            self._next_piece()
+            self._region.mask()
+            try:
+                self._next_piece()
+            finally:
+                self._region.unmask()
         count = min(len(buffer), len(self._piece))
         buffer[:count] = self._piece[:count]
         self._piece = self._piece[count:]
@@ -88,9 +96,12 @@ class HopReader(io.RawIOBase):
 
 
 def body_stream(
-    envelope: _wire.Envelope, hop: socket.SocketType, timeout: float = math.inf
+    envelope: _wire.Envelope,
+    hop: socket.SocketType,
+    timeout: float = math.inf,
+    region: Region | None = None,
 ) -> io.BufferedIOBase:
     """The stream that becomes `wsgi.input`. One read from the hop waits `timeout` seconds at most."""
     if envelope.streamed:
-        return io.BufferedReader(HopReader(hop, timeout), READ_SIZE)
+        return io.BufferedReader(HopReader(hop, timeout, region), READ_SIZE)
     return io.BytesIO(envelope.body)

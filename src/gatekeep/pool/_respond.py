@@ -14,7 +14,9 @@ from types import TracebackType
 from typing import Any
 
 from gatekeep._frames import HEADER
+from gatekeep.pool._disconnected import Disconnected
 from gatekeep.pool._hop import HopTimedOut, send_all, send_file
+from gatekeep.pool._region import Region
 from gatekeep.transport import _wire
 from gatekeep.transport._wire import Kind
 
@@ -103,8 +105,10 @@ class Responder:
         "_hop",
         "_in_frame",
         "_left",
+        "_region",
         "_status",
         "called",
+        "ended",
         "excess",
         "fields",
         "started",
@@ -112,8 +116,12 @@ class Responder:
         "timeout",
     )
 
-    def __init__(self, hop: socket.SocketType, method: str, timeout: float = math.inf) -> None:
+    def __init__(
+        self, hop: socket.SocketType, method: str, timeout: float = math.inf, region: Region | None = None
+    ) -> None:
         self._hop = hop
+        self._region = region or Region()
+        self.ended = False
         self._in_frame = False
         self.timeout = timeout
         self.timed_out = False
@@ -182,7 +190,7 @@ class Responder:
             self._send(parts)
             raise ContractBroken(f"the body ended {self._left} bytes short of its Content-Length")
         parts.append(_wire.encode(_wire.End(now)))
-        self._send(parts)
+        self._send(parts, last=True)
 
     def _check_whole(self, blocks: list[bytes] | tuple[bytes, ...]) -> None:
         """Nothing has gone out and all of the body is known: what is wrong with it can still be a 500."""
@@ -198,9 +206,25 @@ class Responder:
             self._left = length
             self.fields = [*self.fields, ("Content-Length", str(length))]
 
-    def fail(self, message: str, now: float) -> None:
+    def fail(self, message: str, now: float, timer: str = "") -> None:
         """The response will not be complete."""
-        self._send([_wire.encode(_wire.Fail(message, now))])
+        self._send([_wire.encode(_wire.Fail(message, now, timer))])
+
+    def is_unwanted(self) -> bool:
+        """Whether the front has ended the hop: nobody waits for the response any more."""
+        return Disconnected(self._hop)()
+
+    def give_up(self, message: str, now: float, timer: str) -> None:
+        """Tell the front so in the thread's place, which is inside the application and may stay there (`Region.hold_inside`).
+
+        Whatever the thread does later, nothing follows.
+        """
+        if not self._in_frame:
+            self._in_frame = True
+            try:
+                self._hop.send(_wire.encode(_wire.Fail(message, now, timer)), socket.MSG_DONTWAIT)
+            except OSError:
+                pass  # the front is gone, or does not read; its own timers will end it
 
     def _frames(self, data: bytes) -> list[bytes]:
         parts = [] if self.started else [self._head()]
@@ -230,8 +254,16 @@ class Responder:
         self.started = True
         return head
 
-    def _send(self, parts: list[bytes], *, finish: bool = True) -> None:
-        """Send whole frames; or, if they are not to be finished, the beginning of one."""
+    def _send(self, parts: list[bytes], *, finish: bool = True, last: bool = False) -> None:
+        """Send whole frames; or, if they are not to be finished, the beginning of one. Nobody interrupts the thread meanwhile."""
+        self._region.mask()
+        try:
+            self._send_masked(parts, finish=finish)
+            self.ended = last
+        finally:
+            self._region.unmask()
+
+    def _send_masked(self, parts: list[bytes], *, finish: bool) -> None:
         if self._in_frame:
             raise HopLost("what was sent before ends inside a frame")
         self._in_frame = True
@@ -282,12 +314,15 @@ class Responder:
             raise self._lost(error) from error
 
     def _send_range(self, descriptor: int, offset: int, count: int) -> None:
+        self._region.mask()
         try:
             sent = send_file(self._hop, descriptor, offset, count, self.timeout)
         except OSError as error:
             if isinstance(error, HopTimedOut) or error.errno in _HOP_ERRORS:
                 raise self._lost(error) from error
             raise FileCut(f"the file could not be read while it was sent: {error}") from error
+        finally:
+            self._region.unmask()
         if sent < count:
             raise FileCut("the file became shorter while it was sent")
 

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from gatekeep.lifecycle._slots import Row
 from gatekeep.pool._listener import Listener
 from gatekeep.pool._patience import GIVE_WAY, LOOK, REST, pause_before_wait
+from gatekeep.pool._region import Region
 
 SAMPLED = 4
 """One request of so many is measured: to ask for a thread's CPU time is a system call."""
@@ -38,6 +39,7 @@ class Worker:
         number: its slot on the scoreboard.
         hop: the connection that it serves.
         accepted_at: when it accepted that one (`time.monotonic`).
+        region: where the application may be interrupted.
         computed: the CPU time that it had used by then, where this request is measured; else negative.
     """
 
@@ -45,6 +47,7 @@ class Worker:
         self.number = number
         self.accepted_at = 0.0
         self.computed = -1.0
+        self.region = Region()
         self.hop: socket.SocketType | None = None
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -113,6 +116,7 @@ class Crew:
             return self._idle.wait_for(lambda: not self._running, timeout)
 
     def _work(self, worker: Worker) -> None:
+        worker.region.bind()
         while not self._stopping:
             try:
                 if self._next_connection(worker):

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from gatekeep import __version__
+from gatekeep._errors import RequestInterrupted, RequestTimeout
 from gatekeep._events import Logger
 from gatekeep._stages import Stage
 from gatekeep.pool._fork import end_if_child
 from gatekeep.pool._input import BodyCut
 from gatekeep.pool._loader import Application
 from gatekeep.pool._log import format_error, one_line, summarise
+from gatekeep.pool._region import Region
 from gatekeep.pool._respond import ContractBroken, FileWrapper, HopLost, Responder
 
 Clock = Callable[[], float]
@@ -38,6 +40,8 @@ def run(
     environ: dict[str, Any],
     body: io.BufferedIOBase,
     responder: Responder,
+    region: Region,
+    request: int,
     clock: Clock,
     log: Logger,
 ) -> None:
@@ -45,21 +49,58 @@ def run(
 
     The response's end is sent after `close()`, so that the front knows when the thread is free, except for lists and
     tuples, which have none.
+
+    Args:
+        region: the thread's; the application, and nothing else, runs inside it.
+        request: the request's number.
     """
     environ["wsgi.input"] = body
+    region.enter(request, responder, environ["REQUEST_METHOD"], environ["PATH_INFO"])
+    try:
+        error = _call(application, environ, body, responder, clock)
+        region.leave()
+    except RequestInterrupted as interrupted:
+        region.leave()
+        error = interrupted
+    if error is not None:
+        _tell_error(error, responder, clock, log)
+    _tell_cuts(responder, log)
+
+
+def _call(
+    application: Application,
+    environ: dict[str, Any],
+    body: io.BufferedIOBase,
+    responder: Responder,
+    clock: Clock,
+) -> BaseException | None:
+    """Returns what was raised."""
     try:
         try:
             _respond(application(environ, responder.start_response), responder, clock)
         finally:
             body.close()
-    except HopLost as error:
+    except BaseException as error:
+        return error
+    return None
+
+
+def _tell_error(error: BaseException, responder: Responder, clock: Clock, log: Logger) -> None:
+    """Whatever an application raises ends its request and nothing else, SystemExit and KeyboardInterrupt included."""
+    if isinstance(error, HopLost):
         # Either the client has gone or the front is ending: the front's record tells which.
         log.debug("respond.abandoned", reason=str(error))
-    except BaseException as error:
-        # Whatever an application raises ends its request and nothing else, SystemExit and KeyboardInterrupt included.
+    elif isinstance(error, RequestInterrupted):
+        if not responder.ended:  # else it came too late: the application has finished in spite of it
+            _fail(
+                responder,
+                str(error),
+                clock,
+                timer="request-timeout" if isinstance(error, RequestTimeout) else "",
+            )
+    else:
         end_if_child(error)
         _report(error, responder, clock, log)
-    _tell_cuts(responder, log)
 
 
 def _tell_cuts(responder: Responder, log: Logger) -> None:
@@ -109,7 +150,11 @@ def _report(error: BaseException, responder: Responder, clock: Clock, log: Logge
         log.error(
             "run.contract_broken" if broken else "run.failed", reason=summary, traceback=format_error(error)
         )
+    _fail(responder, summary, clock)
+
+
+def _fail(responder: Responder, message: str, clock: Clock, timer: str = "") -> None:
     try:
-        responder.fail(summary, clock())
+        responder.fail(message, clock(), timer)
     except HopLost:
         pass  # the front is inside a frame, or gone; that the hop ends there tells it enough

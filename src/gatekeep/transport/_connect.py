@@ -25,10 +25,12 @@ class Waiting(Protocol):
 
     Attributes:
         number: in the order of arrival.
+        since: when it first asked for a worker, in seconds of the shared clock.
         alarm: bounds its waits.
     """
 
     number: int
+    since: float
     alarm: Alarm
 
     def patience_ends(self) -> float:
@@ -45,9 +47,9 @@ class Ticket:
         next_try: when it tries again by itself, whatever it hears.
     """
 
-    def __init__(self, number: int, now: float, budget: float) -> None:
+    def __init__(self, number: int, since: float, now: float, budget: float) -> None:
         self.number = number
-        self.since = now
+        self.since = since
         self.next_try = now
         self.ends = now + budget
         self.turn = anyio.Event()
@@ -125,7 +127,7 @@ class Entrance:
             raise self._expired()
         if self.admission.is_full():
             raise Overloaded(f"{len(self.admission.waiting)} requests wait already")
-        ticket = Ticket(request.number, now, self._timeout)
+        ticket = Ticket(request.number, request.since, now, self._timeout)
         self.admission.enter(ticket)
         try:
             while True:

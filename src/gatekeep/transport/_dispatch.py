@@ -132,7 +132,6 @@ class _Claim:
 
     __slots__ = (
         "_attempts",
-        "_began",
         "_client",
         "_clock",
         "_dispatch",
@@ -142,6 +141,7 @@ class _Claim:
         "_record",
         "alarm",
         "number",
+        "since",
     )
 
     def __init__(self, dispatch: HopDispatch, request: Request) -> None:
@@ -156,7 +156,7 @@ class _Claim:
         self._envelope = _envelope(request)
         self._is_offered = False
         self._queue_ends = math.inf
-        self._began = 0.0
+        self.since = 0.0
 
     # --- patience
 
@@ -169,14 +169,14 @@ class _Claim:
     def _client_ends(self) -> float:
         """When a client that has ended its side is taken for gone: one that only half-closed may get its answer until then."""
         if self._client.broken:
-            return self._began
-        return max(self._client.left, self._began) + self._dispatch.gone_delay
+            return self.since
+        return max(self._client.left, self.since) + self._dispatch.gone_delay
 
     def check_patience(self, now: float) -> None:
         """Raise the reason if waiting has no sense any more."""
         if now >= self._client_ends():
             self._dispatch.entrance.client_left()
-            raise ClientLeft("the client left while its request waited")
+            raise ClientLeft("the client left while its request waited", self._record.stage)
         if now >= self._queue_ends:
             raise QueueOverdue(f"no worker took it within queue-timeout ({self._dispatch.queue_timeout:g} s)")
 
@@ -185,7 +185,7 @@ class _Claim:
     async def run(self) -> Hop:
         """As `HopDispatch.claim`."""
         entrance, record = self._dispatch.entrance, self._record
-        self._began = now = self._clock.now()
+        self.since = now = self._clock.now()
         while True:
             record.stage = Stage.CONNECT
             record.attempts = self._envelope.attempt = self._attempts.begin()

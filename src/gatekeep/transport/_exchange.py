@@ -36,6 +36,7 @@ class Http1Exchange:
         "_connection",
         "_early",
         "_invited",
+        "_lost",
         "_out",
         "alarm",
         "delivered",
@@ -50,6 +51,7 @@ class Http1Exchange:
         self._connection = connection
         self.alarm = connection.hop_alarm
         self._out: list[bytes | memoryview] = []
+        self._lost = False
         self.delivered = False
         self._budget: Budget | None = None
         self.spool: Spool | None = None
@@ -151,9 +153,12 @@ class Http1Exchange:
 
     async def _take_from(self, spool: Spool) -> bytes:
         try:
-            return await spool.take()
+            piece = await spool.take()
         except OSError as error:
             raise NoSpace(f"the temporary file could not be read: {error}") from error
+        if not spool.size:
+            await spool.aclose()
+        return piece
 
     # --- the response
 
@@ -208,7 +213,7 @@ class Http1Exchange:
                 self._out = self._connection.channel.send_parts_nowait(self._out)
             except OSError as error:
                 raise ClientGone(f"the client's connection broke: {error}") from error
-        self.delivered = not self._out and self._connection.codec.response_complete
+        self.delivered = not self._out and not self._lost and self._connection.codec.response_complete
         return not self._out
 
     async def flush(self) -> None:
@@ -220,6 +225,10 @@ class Http1Exchange:
         """What was collected and not sent; whoever takes it sends it."""
         parts, self._out = self._out, []
         return parts
+
+    def lose_output(self) -> None:
+        """What was taken cannot be sent: the response will never be whole."""
+        self._lost = True
 
     async def send(self, data: bytes | memoryview) -> None:
         """Send it, past what is collected.

@@ -14,7 +14,15 @@ import anyio
 
 from gatekeep._alarms import Alarm
 from gatekeep._channel import WaitExpired
-from gatekeep._errors import ApplicationFailed, ClientGone, HopExpired, ProcessLost, RequestFailed, Truncated
+from gatekeep._errors import (
+    ApplicationFailed,
+    ClientGone,
+    HopExpired,
+    Interrupted,
+    ProcessLost,
+    RequestFailed,
+    Truncated,
+)
 from gatekeep._host import Clock
 from gatekeep.transport import _wire
 from gatekeep.transport._hop import Hop
@@ -93,6 +101,9 @@ class Exchange(Protocol):
 
     def take_output(self) -> list[bytes | memoryview]:
         """What was collected and not sent; whoever takes it sends it."""
+
+    def lose_output(self) -> None:
+        """What was taken cannot be sent."""
 
     async def send(self, data: bytes | memoryview) -> None:
         """Send what was taken.
@@ -292,6 +303,7 @@ class _Response:
             self.failure = error
             everything.cancel()
         except OSError as error:
+            self._exchange.lose_output()
             self.failure = Truncated(f"the temporary file could not be read: {error}")
             everything.cancel()
 
@@ -322,7 +334,9 @@ class _Response:
         if self._exchange.response_complete:
             return  # the application's later trouble is in the log
         if self._exchange.response_started:
-            raise Truncated(fail.message)
+            raise Truncated(fail.message, timer=fail.timer)
+        if fail.timer:
+            raise Interrupted(fail.message)
         raise ApplicationFailed(fail.message)
 
     def _ended_early(self, reason: str) -> RequestFailed:

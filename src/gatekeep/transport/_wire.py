@@ -85,10 +85,15 @@ class End(msgspec.Struct, array_like=True):
 
 
 class Fail(msgspec.Struct, array_like=True):
-    """The application raised, or broke its contract. `message` is one line; the traceback is in the log already."""
+    """The application raised, or broke its contract. `message` is one line; the traceback is in the log already.
+
+    Attributes:
+        timer: the setting that fired, where the application was interrupted or given up.
+    """
 
     message: str
     stamp: float
+    timer: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
