@@ -7,5 +7,7 @@ _listener   wait and accept                  _wsgi          call the application
 _threads    who waits, who serves            _respond       start_response, write, frames
 _patience   when to leave work to others     _disconnected  whether anybody still waits
 _fork       children of the application      _hop           reads and writes, bounded by socket-timeout
-_log        what it prints and logs
+_log        what it prints and logs        _monitor       end requests that do not end
+_region     where it may be interrupted    _stacks        what a thread is doing, and sending it an exception
+_blocked    end a blocked system call      _syscalls, _peers   what it waits for, and who is at the other end
 """
