@@ -23,7 +23,8 @@ REGRESSION_SEEDS: dict[str, tuple[int, ...]] = {
     # Closed connections of the requests that waited filled the backlog at each start that failed.
     "failed_starts": (0, 1, 16, 20, 26, 37),
     # The stop cut requests whose rest was on its way.
-    "stop_under_load": (11, 52, 76, 120, 123),
+    # One that closed its side, too, after an early and whole response was taken for gone (70).
+    "stop_under_load": (11, 52, 70, 76, 120, 123),
     "grace_over": (2, 3, 16, 40, 45, 56),
     "storm": (4, 11, 14, 31, 45, 55, 57),
 }

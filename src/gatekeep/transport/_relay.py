@@ -238,6 +238,8 @@ class _Response:
         while True:
             if self._exchange.broken:
                 self._hop.abandon()
+                if self._exchange.response_complete:
+                    return False  # it has what it came for, and has closed its side, too
                 raise ClientGone("the client's connection was reset while the application ran")
             try:
                 return await self._hop.read_more()
