@@ -30,6 +30,9 @@ SETTINGS = st.builds(
     shutdown_timeout=st.floats(0),
     queue_timeout=st.floats(0),
     socket_timeout=st.floats(0),
+    fire=st.floats(0),
+    interrupt_timeout=st.floats(0),
+    graceful_timeout=st.floats(0),
     debug=st.booleans(),
 )
 

@@ -193,6 +193,7 @@ class _Response:
         self._clock = clock
         self._socket_timeout = socket_timeout
         self._release = release
+        self._is_alone = exchange.body_complete  # nobody is sending the body over the hop
         self._deadline = math.inf
         self.failure: RequestFailed | None = None
 
@@ -222,7 +223,7 @@ class _Response:
 
     def _let_worker_go(self) -> None:
         """The worker has nothing to say any more: what is left is between us and the client."""
-        if self._exchange.body_complete:
+        if self._is_alone:
             self._release(self._hop)
 
     async def _read_more(self) -> bool:
