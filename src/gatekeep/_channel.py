@@ -152,9 +152,11 @@ class Channel:
             self._credit = CHECKPOINT_BYTES
             with anyio.move_on_after(self._send_timeout) as patience:
                 await self._waiter.wait_writable()
-            if patience.cancelled_caught:
+            # The kernel calls a socket writable only when much of its buffer is free: a slow reader may have taken something.
+            sent = self._send_some(rest)
+            if patience.cancelled_caught and not sent:
                 raise WaitExpired(f"nothing was taken for {self._send_timeout:g} s")
-            rest = rest[self._send_some(rest) :]
+            rest = rest[sent:]
 
     async def _yield(self) -> None:
         self._credit = CHECKPOINT_BYTES

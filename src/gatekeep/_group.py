@@ -22,8 +22,8 @@ class Hop(Protocol):
     def take_back(self) -> None:
         """Give it up, so that the request is offered again, if a worker has it in hand and has not spoken."""
 
-    def give_up(self) -> None:
-        """Give it up, so that the request is offered again, unless a claim is already on its way."""
+    def give_up_unread(self) -> None:
+        """Give it up, so that the request is offered again, if no worker has read it."""
 
     def process_ended(self) -> None:
         """The process that claimed it is gone: what it sent is still read, then comes the end."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Callable, Mapping
 from random import Random
@@ -59,33 +58,6 @@ class Scenario:
     expect: Callable[[Night], None] | None = None
 
 
-_ORDER = ("whoever is next has not tried", "and whoever is next does not try before")
-_FORGOTTEN = ("was forgotten while a task waits",)
-_CUT = ("its claim was there to be seen", "its process ended, or closed the connection")
-_SLOW = ("the client stopped reading", "its client read on", "the record says client_gone 200")
-
-FORGIVEN: Mapping[str, tuple[str, ...]] = {
-    "claim_races": (*_ORDER, *_CUT),
-    "storm": (*_ORDER, *_FORGOTTEN),
-    "retry_before_go": _FORGOTTEN,
-    "failed_starts": _FORGOTTEN,
-    "truncation": _FORGOTTEN,
-    "streams": _FORGOTTEN,
-    "stop_under_load": _CUT,
-    "queue_deadline": (*_ORDER, *_CUT),
-    "queue_pickup": (*_ORDER, *_CUT),
-    "leaving": (*_ORDER, *_CUT),
-    "waiting_deaths": (*_ORDER, *_CUT),
-    "waiting_stop": (*_ORDER, *_CUT),
-    "max_waiting": _ORDER,
-    "unbuffered_uploads": _FORGOTTEN,
-    "silent_workers": _FORGOTTEN,
-    "slow_readers": _SLOW,
-    "back_pressure": _SLOW,
-    "full_disk": _FORGOTTEN,
-}
-
-
 class Failed(AssertionError):
     """Something happened that must not."""
 
@@ -100,7 +72,6 @@ class Night:
         self.world = World(seed)
         options = {"processes": 2, "threads": 2, **scenario.settings}
         self.settings = Settings.for_app("simulated:application", bind="192.0.2.80:80", **options)
-        self.world.forgiven = () if "GATEKEEP_STRICT" in os.environ else FORGIVEN.get(scenario.name, ())
         self.audit = Audit(self.world, self.settings)
         self.gateway = self.audit.gateway = Gateway(self.settings, logger=self.audit)
         self.clients: list[Client] = []

@@ -72,7 +72,6 @@ class World:
         plans: the requests of all clients, by path.
         changed: when something happened last that may make the gateway try again to connect.
         when_idle: called when nobody can do anything before time passes, with the time of what comes next.
-        forgiven: words of violations that are known.
     """
 
     def __init__(self, seed: int) -> None:
@@ -96,7 +95,6 @@ class World:
         self.brinkmanship = 0.1
         self.brink = 1.0
         self.prompt = False
-        self.forgiven: tuple[str, ...] = ()
         self.changed = -inf
         self.when_idle: Callable[[float], None] = lambda until: None
         self._acting = False
@@ -128,8 +126,6 @@ class World:
 
     def violation(self, text: str) -> None:
         """Something happened that must not."""
-        if any(words in text for words in self.forgiven):
-            return
         self.violations.append(text)
         self.note("VIOLATION", text)
 

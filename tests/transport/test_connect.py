@@ -116,7 +116,7 @@ class FakeHop:
         self.since = since
         self.given_up = False
 
-    def give_up(self) -> None:
+    def give_up_unread(self) -> None:
         self.given_up = True
 
 

@@ -21,6 +21,10 @@ LATE = 1.0
 """Seconds of waiting that are too long where nobody has left yet; people notice a delay of one second (Nielsen, 1993)."""
 
 
+NEWEST = 1 << 64
+"""Larger than the number of any request."""
+
+
 class Ticket(Protocol):
     """A request that waits.
 
@@ -81,9 +85,14 @@ class Admission:
         elif now - min(oldest_offer, self.waiting[0].since if self.waiting else now) > LATE:
             self.late = True
 
-    def may_pass(self, standing: int) -> bool:
-        """Whether a newcomer may try at once: ahead of the others when it is late, else only where nobody waits."""
-        return standing < self.few if self.late else not self.waiting
+    def may_pass(self, standing: int, number: int = NEWEST) -> bool:
+        """Whether a request may try at once: ahead of the others when it is late, else only where nobody waits who is older.
+
+        One that was offered before is older than newcomers that wait: it must not take the turn of the one that was woken.
+        """
+        if self.late:
+            return standing < self.few
+        return not self.waiting or number < self.waiting[0].number
 
     def next(self, standing: int) -> Ticket | None:
         """Whose turn it is to try; None where nobody waits or the backlog holds enough."""

@@ -13,7 +13,7 @@ from gatekeep._channel import Channel
 from gatekeep._errors import ConnectExpired, ConnectFailed, Overloaded
 from gatekeep._group import Group
 from gatekeep._host import OVERLOAD, Clock, Net
-from gatekeep.transport._admission import Admission
+from gatekeep.transport._admission import NEWEST, Admission
 from gatekeep.transport._backoff import connect_pauses
 
 ROUNDING = 1e-6
@@ -100,15 +100,15 @@ class Entrance:
         if self.admission.is_full() and not self.admission.may_pass(len(self._group.standing)):
             raise Overloaded(f"{len(self.admission.waiting)} requests wait already")
 
-    def enter_nowait(self, now: float, alarm: Alarm) -> Channel | None:
-        """A connection for a newcomer, if there is one at once and it is nobody else's turn.
+    def enter_nowait(self, now: float, alarm: Alarm, number: int = NEWEST) -> Channel | None:
+        """A connection for the request of that number, if there is one at once and it is nobody else's turn.
 
         Raises:
             ConnectFailed: the listener cannot be reached at all; trying again would not help.
         """
         if self.admission.waiting or self.admission.late or len(self._group.standing) > self.admission.few:
             self._judge(now)
-            if not self.admission.may_pass(len(self._group.standing)):
+            if not self.admission.may_pass(len(self._group.standing), number):
                 return None
         return self._connect(alarm)
 
@@ -169,7 +169,10 @@ class Entrance:
 
     def client_left(self) -> None:
         """A client left while its request waited."""
+        was_late = self.admission.late
         self.admission.client_left(len(self._group.standing))
+        if self.admission.late and not was_late:
+            self._take_back()
 
     def _next(self) -> Ticket | None:
         return self.admission.next(len(self._group.standing))  # type: ignore[return-value]
@@ -182,11 +185,15 @@ class Entrance:
         was_late = admission.late
         admission.judge(now, len(group.standing), group.oldest_offer(now))
         if admission.late and not was_late:
-            for hop in tuple(group.standing)[admission.few :]:
-                hop.give_up()
+            self._take_back()
             ticket = self._next()  # it may be another's turn now
             if ticket is not None and ticket is not asking:
                 ticket.turn.set()
+
+    def _take_back(self) -> None:
+        """The kernel's queue cannot be reordered: most of what stands there, and no worker has read, waits with the others."""
+        for hop in tuple(self._group.standing)[self.admission.few :]:
+            hop.give_up_unread()
 
     def _connect(self, alarm: Alarm) -> Channel | None:
         try:

@@ -191,7 +191,7 @@ class _Claim:
             record.attempts = self._envelope.attempt = self._attempts.begin()
             # Before the connection, which wakes a worker: it shall find the envelope.
             envelope = self._seal(now)
-            channel = entrance.enter_nowait(now, self.alarm)
+            channel = entrance.enter_nowait(now, self.alarm, self.number)
             if channel is None:
                 channel = await entrance.enter_in_turn(self, now)
                 now = self._clock.now()

@@ -78,6 +78,11 @@ class Hop:
         if self.state is State.STANDING and not self._channel.is_unread() and not self._channel.has_data():
             self.give_up()
 
+    def give_up_unread(self) -> None:
+        """Give the hop up if it stands in the backlog: one that a worker has read is about to be claimed."""
+        if self.state is State.STANDING and self._channel.is_unread():
+            self.give_up()
+
     def give_up(self) -> None:
         """Give the hop up: unless a claim is queued already, there will be none, and whoever waits for it is told so."""
         if self.state is State.STANDING:
@@ -90,14 +95,22 @@ class Hop:
         self._channel.stop_reading()
 
     def settle_nowait(self) -> State:
-        """Give the hop up and read what is queued: afterwards it is STARTED, or will never be."""
+        """Give the hop up and read what is queued: afterwards it is STARTED, or will never be.
+
+        A claim that is there already is read first: to shut our side would cost its process the response.
+        """
+        if self.state is State.STANDING and self._channel.has_data():
+            self._read_claim_nowait()
         self.give_up()
         while self.state not in SETTLED:
-            try:
-                self._receive_claim(self._channel.socket.recv(HOP_READ_SIZE))
-            except OSError:
-                self._happened(Event.END_OF_STREAM, "given up")
+            self._read_claim_nowait()
         return self.state
+
+    def _read_claim_nowait(self) -> None:
+        try:
+            self._receive_claim(self._channel.socket.recv(HOP_READ_SIZE))
+        except OSError:
+            self._happened(Event.END_OF_STREAM, "given up")
 
     def _receive_claim(self, data: bytes) -> None:
         if not data:

@@ -135,7 +135,7 @@ async def relay(
     if exchange.body_complete:
         await response.receive()
         return
-    body = _Body(exchange, hop, response.progress)
+    body = _Body(exchange, hop, response)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(body.send)
         try:
@@ -154,10 +154,10 @@ async def relay(
 class _Body:
     """The request's body on its way to the worker."""
 
-    def __init__(self, exchange: Exchange, hop: Hop, progress: Callable[[], None]) -> None:
+    def __init__(self, exchange: Exchange, hop: Hop, response: _Response) -> None:
         self._exchange = exchange
         self._hop = hop
-        self._progress = progress
+        self._response = response
         self.failure: RequestFailed | None = None
 
     async def send(self) -> None:
@@ -168,12 +168,13 @@ class _Body:
             self.failure = failure
             # The worker must not take what it has for the whole body; and the response to it is no longer wanted.
             self._hop.abandon()
+        self._response.is_alone = True
 
     async def _send_pieces(self) -> None:
         while piece := await self._exchange.read_body():
             if not await self._hop.send_body(piece):
                 return  # the worker wants no more: its response may be complete nevertheless
-            self._progress()
+            self._response.progress()
         await self._hop.send_body_end()
 
 
@@ -193,7 +194,7 @@ class _Response:
         self._clock = clock
         self._socket_timeout = socket_timeout
         self._release = release
-        self._is_alone = exchange.body_complete  # nobody is sending the body over the hop
+        self.is_alone = exchange.body_complete  # nobody is sending the body over the hop
         self._deadline = math.inf
         self.failure: RequestFailed | None = None
 
@@ -223,7 +224,7 @@ class _Response:
 
     def _let_worker_go(self) -> None:
         """The worker has nothing to say any more: what is left is between us and the client."""
-        if self._is_alone:
+        if self.is_alone:
             self._release(self._hop)
 
     async def _read_more(self) -> bool:
