@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -570,7 +571,18 @@ def wedge(environ, start_response, how):
     elif how == "stream":
         _ok(start_response)
         return _stream_then(forever)
+    elif how.startswith("gil-"):
+        hold_gil(int(how.removeprefix("gil-")))
+        _ok(start_response)
+        return [b"it came back"]
+    elif how == "regex":
+        re.match(r"(a+)+$", "a" * 60 + "b")
     raise AssertionError("it came back")
+
+
+def hold_gil(seconds):
+    """A C extension that keeps the GIL."""
+    ctypes.PyDLL(None).sleep(seconds)
 
 
 def _stream_then(stop):
@@ -579,3 +591,15 @@ def _stream_then(stop):
 
 
 SCRIPTS["wedge"] = wedge
+
+
+def compute(environ, start_response, seconds):
+    """Keeps the interpreter busy for so long."""
+    until = time.monotonic() + float(seconds)
+    while time.monotonic() < until:
+        sum(range(1000))
+    _ok(start_response)
+    return [b"computed"]
+
+
+SCRIPTS["compute"] = compute

@@ -19,6 +19,7 @@ from anyio.lowlevel import checkpoint
 from conftest import LOOPS
 from gatekeep._alarms import Alarm, Alarms
 from gatekeep._channel import CHECKPOINT_BYTES, Channel, WaitExpired
+from gatekeep._events import Record
 from gatekeep._host import Ended
 from gatekeep._host_real import RealNet
 from gatekeep.transport._hop import Hop
@@ -344,7 +345,7 @@ def test_tcps_own_timeout_is_no_expired_wait(loop: str) -> None:
 
 def test_for_a_hop_tcps_own_timeout_is_its_end_and_an_alarm_is_not(loop: str) -> None:
     async def play(line: Line) -> None:
-        hop = Hop(line.channel, 0.0)
+        hop = Hop(line.channel, 0.0, Record(1, "", 0.0))
         line.alarm.ring_now()
         with pytest.raises(WaitExpired):
             await hop.read_more()

@@ -7,7 +7,15 @@ application forked still holds the hop.
 
 from __future__ import annotations
 
+import math
+from collections import deque
+from itertools import chain
 from typing import Protocol
+
+from gatekeep._events import Record
+
+REMEMBERED = 256
+"""Records of requests that came to their end last: a process's connections break before the news of its end is here."""
 
 
 class Hop(Protocol):
@@ -19,11 +27,17 @@ class Hop(Protocol):
     since: float
     """When its request was first offered to the group, in seconds of the shared clock."""
 
+    record: Record
+    """Its request's."""
+
     def take_back(self) -> None:
         """Give it up, so that the request is offered again, if a worker has it in hand and has not spoken."""
 
     def give_up_unread(self) -> None:
         """Give it up, so that the request is offered again, if no worker has read it."""
+
+    def reclaim(self) -> None:
+        """Give it up, so that the request is offered again, unless it has an answer."""
 
     def process_ended(self) -> None:
         """The process that claimed it is gone: what it sent is still read, then comes the end."""
@@ -47,6 +61,8 @@ class Group:
         self._claimed: dict[Hop, None] = {}
         self._ready: dict[int, None] = {}
         self._gone: set[int] = set()
+        self._suspects: dict[int, float] = {}
+        self._left: deque[Record] = deque(maxlen=REMEMBERED)
 
     def enter(self, hop: Hop) -> None:
         """A request goes to the group over this hop."""
@@ -55,7 +71,9 @@ class Group:
     def leave(self, hop: Hop) -> None:
         """The hop has come to its end."""
         self.standing.pop(hop, None)
-        self._claimed.pop(hop, None)
+        if hop in self._claimed:
+            del self._claimed[hop]
+            self._left.append(hop.record)
 
     def claimed(self, hop: Hop) -> None:
         """The hop's claim has arrived. It may be older than the news of its process's end."""
@@ -75,6 +93,34 @@ class Group:
     def process_ready(self, pid: int) -> None:
         """It has loaded the application and takes requests."""
         self._ready[pid] = None
+        self._reclaim()
+
+    def process_suspected(self, pid: int, since: float) -> None:
+        """It gives no sign of life, and has accepted nothing since that moment.
+
+        What it may have in hand unclaimed is offered to the others, as soon as there is one: who claims late finds that the front
+        has given it up. Nobody knows which process has accepted a hop, so it is all that was offered before that moment.
+        """
+        self._suspects[pid] = since
+        self._reclaim()
+
+    def process_trusted(self, pid: int) -> None:
+        """It lives after all."""
+        self._suspects.pop(pid, None)
+        self._reclaim()
+
+    def _reclaim(self) -> None:
+        if self._suspects and any(pid not in self._suspects for pid in self._ready):
+            moment = max(self._suspects.values())
+            self._suspects = dict.fromkeys(self._suspects, -math.inf)  # they get nothing new
+            for hop in tuple(self.standing):
+                if hop.since < moment:
+                    hop.reclaim()
+
+    def find(self, request: int) -> Record | None:
+        """The record of a request that a process has claimed, or had until just now."""
+        records = chain((hop.record for hop in self._claimed), self._left)
+        return next((record for record in records if record.number == request), None)
 
     def process_ended(self, pid: int) -> None:
         """It is gone: its requests end, and what it may have had in hand unclaimed is offered to the others, in order.
@@ -85,6 +131,7 @@ class Group:
         """
         was_ready = pid in self._ready
         self._ready.pop(pid, None)
+        self._suspects.pop(pid, None)
         self._gone.add(pid)
         for hop in tuple(self._claimed):
             if hop.pid == pid:

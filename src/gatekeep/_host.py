@@ -58,6 +58,11 @@ def ignore_end() -> None:
     """For a waiter whose socket's end interests nobody."""
 
 
+DUMP_SIGNAL = 50
+"""Has a daemon process write the stacks of its threads. One of Linux's real-time signals (34 to 64): applications have their own
+uses for the others."""
+
+
 class Waiter(Protocol):
     """Waits for one socket. At most one task may wait for each direction.
 
@@ -164,6 +169,13 @@ class Process(Protocol):
     def kill(self) -> None:
         """Send SIGKILL; nothing happens when it has ended."""
 
+    def ask_dump(self) -> bool:
+        """Have it write the stacks of its threads, whatever they do. False when it cannot: it has not come to that yet, or
+        does not take the signal."""
+
+    def read_dump(self) -> str:
+        """What it has written since it was asked last."""
+
     def close(self) -> None:
         """Release what is held for it (its sockets too)."""
 
@@ -188,6 +200,15 @@ class Processes(Protocol):
 
     def open_group(self, name: str, backlog: int, board_size: int) -> GroupHome:
         """Make a group's listener and scoreboard.
+
+        Raises:
+            OSError: the system refused.
+        """
+
+    def open_console(self) -> Listener | None:
+        """A listener that only this user can reach, for the gateway's control socket. None where the host has no place for one.
+
+        Close it when nobody waits for it any more.
 
         Raises:
             OSError: the system refused.

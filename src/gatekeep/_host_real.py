@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from gatekeep._host import GroupHome, Listener, Peer, Process, Socket, SpoolFile, Waiter
+from gatekeep._host import DUMP_SIGNAL, GroupHome, Listener, Peer, Process, Socket, SpoolFile, Waiter
 from gatekeep._settings import Bind, BindKind
 from gatekeep._waiters import AsyncioLoop, Hub, LoopWaiter, TrioLoop, TrioWaiter, is_asyncio
 
@@ -189,7 +189,12 @@ def _remove_stale(path: str) -> None:
 
 # --- run folder, groups, processes ----------------------------------------------------------------------------------
 
-_PREFIX = "gatekeep-"
+RUN_PREFIX = "gatekeep-"
+
+CONSOLE_FILE = "control.sock"
+"""The control socket's name in the run folder."""
+
+CONSOLE_BACKLOG = 16
 
 
 class RunFolder:
@@ -216,11 +221,11 @@ def _make_folder() -> str:
     # A session's variable may outlive its folder (su, cron).
     parent = runtime if os.access(runtime, os.W_OK | os.X_OK) else tempfile.gettempdir()
     _clean_stale(parent)
-    return tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent)
+    return tempfile.mkdtemp(prefix=f"{RUN_PREFIX}{os.getpid()}-", dir=parent)
 
 
 def _clean_stale(parent: str) -> None:
-    for path in Path(parent).glob(f"{_PREFIX}*-*"):
+    for path in Path(parent).glob(f"{RUN_PREFIX}*-*"):
         with contextlib.suppress(OSError):
             status = path.lstat()
             # Younger ones may belong to a gateway that has not come to locking its own yet.
@@ -239,6 +244,19 @@ def _remove_unless_locked(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     finally:
         os.close(fd)
+
+
+def _listen_console(folder: RunFolder) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.bind(f"/proc/self/fd/{folder.fd}/{CONSOLE_FILE}")
+        # Nobody can connect before it listens. (The umask is the whole process's, so of other programs, too.)
+        os.chmod(CONSOLE_FILE, 0o600, dir_fd=folder.fd)
+        sock.listen(CONSOLE_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 class RealGroupHome:
@@ -266,16 +284,26 @@ class RealGroupHome:
             self._map.close()
 
 
+DUMP_LIMIT = 1 << 20
+"""Bytes of a dump that are read: some thousand frames."""
+
+
 class RealProcess:
     """A daemon process."""
 
     def __init__(
-        self, popen: subprocess.Popen[bytes], control: socket.socket, log: socket.socket, net: RealNet
+        self,
+        popen: subprocess.Popen[bytes],
+        control: socket.socket,
+        log: socket.socket,
+        dump: int,
+        net: RealNet,
     ) -> None:
         self.pid = popen.pid
         self.control: Socket = control
         self.log: Socket = log
         self._popen = popen
+        self._dump = dump
         self._net = net
         self._pidfd = os.pidfd_open(popen.pid)
 
@@ -294,15 +322,39 @@ class RealProcess:
     def kill(self) -> None:
         self._send(signal.SIGKILL)
 
-    def _send(self, number: signal.Signals) -> None:
+    def _send(self, number: int) -> None:
         # Through the descriptor: the pid may be another process's by now.
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 
+    def ask_dump(self) -> bool:
+        if self._dump < 0 or not _catches(self.pid, DUMP_SIGNAL):
+            return False  # the process is gone, or the signal would end it
+        os.ftruncate(self._dump, 0)
+        os.lseek(self._dump, 0, os.SEEK_SET)
+        self._send(DUMP_SIGNAL)
+        return True
+
+    def read_dump(self) -> str:
+        return os.pread(self._dump, DUMP_LIMIT, 0).decode("utf-8", "replace") if self._dump >= 0 else ""
+
     def close(self) -> None:
         self.control.close()
         self.log.close()
+        os.close(self._dump)
+        self._dump = -1
         os.close(self._pidfd)
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for the signal and lets it through."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    masks = dict(line.split(":\t", 1) for line in status.splitlines() if line.startswith("Sig"))
+    bit = 1 << (number - 1)
+    return bool(int(masks["SigCgt"], 16) & bit) and not int(masks["SigBlk"], 16) & bit
 
 
 def describe_status(status: int) -> str:
@@ -331,9 +383,15 @@ class RealProcesses:
         self._folder: RunFolder | None = None
 
     def open_group(self, name: str, backlog: int, board_size: int) -> GroupHome:
+        return RealGroupHome(self._run_folder(), name, backlog, board_size)
+
+    def open_console(self) -> Listener | None:
+        return _listen_console(self._run_folder())
+
+    def _run_folder(self) -> RunFolder:
         if self._folder is None:
             self._folder = RunFolder()
-        return RealGroupHome(self._folder, name, backlog, board_size)
+        return self._folder
 
     async def spawn(self, home: GroupHome) -> Process:
         assert isinstance(home, RealGroupHome)
@@ -346,9 +404,12 @@ class RealProcesses:
             always.callback(their_log.close)
             ours.setblocking(False)
             log.setblocking(False)
-            popen = await self._run_blocking(_start, home, theirs.fileno(), their_log.fileno())
+            # Its own, not a pipe: a pipe that is full would stop the process in its signal handler.
+            dump = os.memfd_create("gatekeep-stacks")
+            on_failure.callback(os.close, dump)
+            popen = await self._run_blocking(_start, home, theirs.fileno(), their_log.fileno(), dump)
             on_failure.callback(_end, popen)
-            process = RealProcess(popen, ours, log, self._net)
+            process = RealProcess(popen, ours, log, dump, self._net)
             on_failure.pop_all()
         return process
 
@@ -367,7 +428,7 @@ def _end(popen: subprocess.Popen[bytes]) -> None:
 _BLOCKED = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP}
 
 
-def _start(home: RealGroupHome, control: int, log: int) -> subprocess.Popen[bytes]:
+def _start(home: RealGroupHome, control: int, log: int, dump: int) -> subprocess.Popen[bytes]:
     """Start `gatekeep.pool` with its descriptors. Runs in a thread: its signal mask is inherited, nobody else's is touched.
 
     `-P` and the script's path instead of `-m` keep the present folder out of the path until the application's own settings
@@ -375,7 +436,7 @@ def _start(home: RealGroupHome, control: int, log: int) -> subprocess.Popen[byte
     gateway. Signals whose default action would kill stay blocked until the daemon's handlers stand.
     """
     program = str(Path(__file__).parent / "pool" / "__main__.py")
-    descriptors = (control, log, home.listener.fileno(), home.board_fd)
+    descriptors = (control, log, home.listener.fileno(), home.board_fd, dump)
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:

@@ -349,6 +349,13 @@ class GroupSettings:
         True,
         "Shut the connection that an interrupted request waits for (Linux), since nothing else would wake it.",
     )
+    deadlock_timeout: float = setting(
+        60.0,
+        "How long a process may give no sign of life (a C extension keeps the GIL) before it is replaced. 0: for ever.",
+        unit="seconds",
+        least=0,
+        precedent="the specification's starter configuration; mod_wsgi's raw default is 300",
+    )
     cancel_on_disconnect: bool = setting(
         False, "Interrupt a request whose client's connection was reset while it runs."
     )

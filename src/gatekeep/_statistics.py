@@ -23,7 +23,8 @@ class Statistics:
         oldest: for how many seconds the oldest of both has waited; 0.0 where there is none.
         connections: open connections of clients, idle ones included.
         idle_closed: connections that were closed between two requests, for keep-alive-timeout or to make room.
-        timers: how often each timer ended a request, by the name of its setting. Those that never did are absent.
+        timers: how often each timer ended a request (deadlock-timeout: a process), by the name of its setting. Those that
+            never did are absent.
         retries: attempts that ended before a worker claimed the request, so that it was offered again.
         dropped_fields: header fields that were dropped because their names could forge others (underscores, `Proxy`).
         dropped_log_records: log records that were dropped because their reader was too slow.

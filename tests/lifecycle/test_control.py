@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 
 from gatekeep._frames import Decoder
 from gatekeep.lifecycle import _control
-from gatekeep.lifecycle._control import DaemonSettings, Failed, Kind, LogRecord, Ready
+from gatekeep.lifecycle._control import DaemonSettings, Failed, Kind, LogRecord, Ready, Stacks, Thread
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 COUNT = st.integers(0, 2**31)
@@ -72,12 +72,25 @@ def test_a_log_record_is_one_packet_without_a_frame(record: LogRecord) -> None:
     assert _control.decode_log(_control.encode_log(record)) == record
 
 
-def test_stop_is_a_frame_without_a_payload() -> None:
-    assert one_frame(_control.STOP) == (Kind.STOP, b"")
+@given(
+    st.builds(
+        Stacks, st.lists(st.builds(Thread, name=TEXT, path=TEXT, stack=TEXT, age=st.just(1.5)), max_size=3)
+    )
+)
+def test_stacks_arrive_as_they_were_sent(stacks: Stacks) -> None:
+    kind, payload = one_frame(_control.encode(stacks))
+    assert (kind, _control.decode_stacks(payload)) == (Kind.STACKS, stacks)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind"), [(_control.STOP, Kind.STOP), (_control.ASK, Kind.ASK), (_control.BEAT, Kind.BEAT)]
+)
+def test_some_frames_have_no_payload(sent: bytes, kind: Kind) -> None:
+    assert one_frame(sent) == (kind, b"")
 
 
 def test_the_kinds_of_both_directions_are_apart() -> None:
-    assert all((kind < 16) == (kind in (Kind.SETTINGS, Kind.STOP)) for kind in Kind)
+    assert all((kind < 16) == (kind in (Kind.SETTINGS, Kind.STOP, Kind.ASK)) for kind in Kind)
 
 
 def test_what_has_no_kind_is_not_sent() -> None:
@@ -86,7 +99,14 @@ def test_what_has_no_kind_is_not_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    "decode", [_control.decode_settings, _control.decode_ready, _control.decode_failed, _control.decode_log]
+    "decode",
+    [
+        _control.decode_settings,
+        _control.decode_ready,
+        _control.decode_failed,
+        _control.decode_log,
+        _control.decode_stacks,
+    ],
 )
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x90", msgspec.msgpack.encode({"a": 1})])
 def test_garbage_is_refused_with_an_error_of_msgspec(decode, payload: bytes) -> None:

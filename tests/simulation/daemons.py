@@ -74,6 +74,12 @@ class SimProcess:
         self._world.before_call()
         self._daemon.signal("SIGKILL")
 
+    def ask_dump(self) -> bool:
+        return False
+
+    def read_dump(self) -> str:
+        return ""
+
     def close(self) -> None:
         assert self._daemon.end, "it lives"
         self.control.close()
@@ -214,6 +220,8 @@ class SimDaemon:
         yield NOW
         for number in range(settings.threads):
             self._start_thread(str(number), self._work(number))
+        if settings.beats:
+            self._start_thread("monitor", self._beat())
         self._row.set_state(RowState.SERVING)
         yield Wait(lambda: self._told or self.control.readable())
         self._row.set_state(RowState.STOPPING)
@@ -223,6 +231,14 @@ class SimDaemon:
         yield Wait(lambda: not self._running)
         yield NOW
         self.die("exit status 0")
+
+    def _beat(self) -> Steps:
+        while True:
+            try:
+                self.control.send(_control.BEAT)
+            except OSError:
+                pass
+            yield Wait(until=self.world.time.now + _control.BEAT_INTERVAL)
 
     # --- a worker thread
 

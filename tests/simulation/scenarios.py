@@ -70,7 +70,7 @@ class Night:
         self.backend = backend
         self.seed = seed
         self.world = World(seed)
-        options = {"processes": 2, "threads": 2, **scenario.settings}
+        options = {"processes": 2, "threads": 2, "deadlock_timeout": 0, **scenario.settings}
         self.settings = Settings.for_app("simulated:application", bind="192.0.2.80:80", **options)
         self.audit = Audit(self.world, self.settings)
         self.gateway = self.audit.gateway = Gateway(self.settings, logger=self.audit)

@@ -388,6 +388,9 @@ class Processes:
         address = f"group:{name}"
         return SimHome(address, SimListener(world.net.group_listener(address, backlog), GATEWAY), board_size)
 
+    def open_console(self) -> None:
+        """Nobody asks a simulated gateway anything."""
+
     async def spawn(self, home: GroupHome) -> SimProcess:
         assert isinstance(home, SimHome)
         world = self._world

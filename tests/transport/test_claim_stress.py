@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from gatekeep._alarms import Alarm, Alarms
 from gatekeep._channel import Channel, WaitExpired
+from gatekeep._events import Record
 from gatekeep._host_real import RealNet
 from gatekeep.pool._pickup import pick_up
 from gatekeep.transport import _wire
@@ -99,7 +100,7 @@ class Races:
     async def _race(self, request: int, way: str, chance: random.Random) -> bool:
         """Offer one request and give it up at some moment. Whether it counts as started."""
         alarm = Alarm(self._alarms)
-        hop = Hop(Channel(self._net, self._net.connect(self._path), alarm), 0.0)
+        hop = Hop(Channel(self._net, self._net.connect(self._path), alarm), 0.0, Record(1, "", 0.0))
         envelope = _wire.encode(_wire.Envelope(request, 0.0, 0.0, 0.0, 1, {}, b"", False))
         if way == "deadline":
             alarm.set(time.monotonic() + chance.random() * LATEST)

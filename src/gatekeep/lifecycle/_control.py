@@ -1,7 +1,7 @@
 """What gateway and daemon say to each other over the control socket. Pure: the messages and their frames.
 
-    gateway → daemon   SETTINGS (first)   STOP
-    daemon → gateway   READY   FAILED
+    gateway → daemon   SETTINGS (first)   STOP   ASK
+    daemon → gateway   READY   FAILED   BEAT   STACKS (the answer to ASK)
 
 An end of stream at the daemon means that the gateway is gone; at the gateway it means nothing: the process's end comes from
 the system.
@@ -21,8 +21,11 @@ class Kind(IntEnum):
 
     SETTINGS = 1
     STOP = 2
+    ASK = 3
     READY = 16
     FAILED = 17
+    BEAT = 18
+    STACKS = 19
 
 
 class DaemonSettings(msgspec.Struct, array_like=True):
@@ -42,6 +45,7 @@ class DaemonSettings(msgspec.Struct, array_like=True):
         interrupt_timeout: seconds that its end may take then.
         interrupt_sockets: whether the socket that its thread is blocked in may be shut.
         cancel_on_disconnect: whether requests are interrupted whose clients have gone.
+        beats: whether it gives signs of life.
         graceful_timeout: seconds in which a process that must be replaced hopes to become idle.
         debug: whether events at debug are wanted.
     """
@@ -64,6 +68,7 @@ class DaemonSettings(msgspec.Struct, array_like=True):
     interrupt_timeout: float
     interrupt_sockets: bool
     cancel_on_disconnect: bool
+    beats: bool
     graceful_timeout: float
     debug: bool
 
@@ -81,6 +86,24 @@ class Failed(msgspec.Struct, array_like=True):
     traceback: str
 
 
+class Thread(msgspec.Struct, array_like=True):
+    """What one thread does: see `gatekeep._processes.ThreadReport`. `request` is the request's number, 0 for none."""
+
+    name: str
+    number: int
+    request: int
+    method: str
+    path: str
+    age: float
+    stack: str
+
+
+class Stacks(msgspec.Struct, array_like=True):
+    """All threads of the process."""
+
+    threads: list[Thread]
+
+
 class LogRecord(msgspec.Struct, array_like=True):
     """A record on the log socket: one packet each. `dropped` counts those before it that found the socket full."""
 
@@ -94,6 +117,7 @@ _KINDS: dict[type[msgspec.Struct], Kind] = {
     DaemonSettings: Kind.SETTINGS,
     Ready: Kind.READY,
     Failed: Kind.FAILED,
+    Stacks: Kind.STACKS,
 }
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -101,9 +125,15 @@ encode_log = _encode
 decode_settings = msgspec.msgpack.Decoder(DaemonSettings).decode
 decode_ready = msgspec.msgpack.Decoder(Ready).decode
 decode_failed = msgspec.msgpack.Decoder(Failed).decode
+decode_stacks = msgspec.msgpack.Decoder(Stacks).decode
 decode_log = msgspec.msgpack.Decoder(LogRecord).decode
 
 STOP = frame(Kind.STOP)
+ASK = frame(Kind.ASK)
+BEAT = frame(Kind.BEAT)
+
+BEAT_INTERVAL = 1.0
+"""Seconds between the heartbeats of a process."""
 
 
 def encode(message: msgspec.Struct) -> bytes:

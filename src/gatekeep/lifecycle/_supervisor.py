@@ -5,24 +5,29 @@ It lives in the gateway's process, so it works when the Python of a daemon does 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import anyio
+import attrs
 import msgspec
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 
 from gatekeep._channel import Channel
-from gatekeep._deadlines import fire_after
+from gatekeep._deadlines import fire_after, lateness
 from gatekeep._errors import CannotStart
-from gatekeep._events import Logger, request_name
+from gatekeep._events import Logger
 from gatekeep._frames import Decoder, FrameError
 from gatekeep._group import Group
 from gatekeep._host import GroupHome, Host, Process
+from gatekeep._processes import ProcessReport
 from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep._statistics import Counters
-from gatekeep.lifecycle import _control
-from gatekeep.lifecycle._control import Kind
+from gatekeep.lifecycle import _control, _postmortem
+from gatekeep.lifecycle._control import BEAT_INTERVAL, Kind
+from gatekeep.lifecycle._liveness import SUSPECT_AFTER, Action, Liveness, State as LivenessState
+from gatekeep.lifecycle._postmortem import Question
 from gatekeep.lifecycle._process_state import ProcessEvent, ProcessState, ProcessStateError, after
 from gatekeep.lifecycle._respawn import Respawn
 from gatekeep.lifecycle._slots import Board
@@ -33,6 +38,8 @@ LOG_PACKET = 1 << 18
 UNREADABLE = (FrameError, ProcessStateError, msgspec.MsgspecError, ValueError, RecursionError)
 """What bytes that are no message of ours end in."""
 
+DEADLOCK = "deadlock-timeout"
+
 SPAWN_PAUSE = 0.5
 """Seconds before another try where the system would not start a process."""
 
@@ -40,17 +47,25 @@ SPAWN_PAUSE = 0.5
 class Daemon:
     """One daemon process, as the supervisor knows it."""
 
-    def __init__(self, process: Process, seat: int, now: float) -> None:
+    def __init__(self, process: Process, seat: int, now: float, deadlock_timeout: float) -> None:
         self.process = process
         self.seat = seat
         self.state = ProcessState.STARTING
         self.started = now
         self.failure: _control.Failed | None = None
         self.decoder = Decoder()
+        self.liveness = Liveness(deadlock_timeout)
+        self.questions: list[Question] = []
 
     def happened(self, event: ProcessEvent) -> None:
         """Move on in the table."""
         self.state = after(self.state, event)
+
+    def describe_state(self) -> str:
+        """For people."""
+        if self.state is ProcessState.SERVING:
+            return "ready" if self.liveness.state is LivenessState.ALIVE else "suspect"
+        return self.state.name.lower()
 
 
 class Supervisor:
@@ -105,11 +120,15 @@ class Supervisor:
             CannotStart: three processes ended before the first one was ready.
         """
         try:
-            async with anyio.create_task_group() as seats:
-                for seat in range(self._settings.processes):
-                    seats.start_soon(self._keep_seat, seat)
-                await self._first_ready.wait()
-                task_status.started()
+            async with anyio.create_task_group() as judge:
+                if self._settings.deadlock_timeout:
+                    judge.start_soon(self._judge)
+                async with anyio.create_task_group() as seats:
+                    for seat in range(self._settings.processes):
+                        seats.start_soon(self._keep_seat, seat)
+                    await self._first_ready.wait()
+                    task_status.started()
+                judge.cancel_scope.cancel()
         finally:
             self._board.release()
             self._finished.set()
@@ -135,10 +154,13 @@ class Supervisor:
         if daemon.state is ProcessState.STARTING:
             daemon.process.terminate()  # it would hear nothing before the application is loaded
         daemon.happened(ProcessEvent.STOP)
+        self._send(daemon, _control.STOP)
+
+    def _send(self, daemon: Daemon, data: bytes) -> None:
         try:
-            daemon.process.control.send(_control.STOP)
+            daemon.process.control.send(data)
         except OSError:
-            pass  # it is ending by itself
+            pass  # it is ending by itself, or reads nothing
 
     # --- one seat
 
@@ -149,7 +171,9 @@ class Supervisor:
             except OSError as error:
                 await self._spawn_failed(error)
                 continue
-            daemon = Daemon(process, seat, self._host.clock.now())
+            daemon = Daemon(
+                process, seat, self._host.clock.now(), never_if_zero(self._settings.deadlock_timeout)
+            )
             await self._watch(daemon)
             self._give_up_if_hopeless()
 
@@ -223,18 +247,105 @@ class Supervisor:
         self._last_failure = failure
 
     def _log_lost(self, daemon: Daemon) -> None:
-        now = self._host.clock.now()
-        for running in self._board.row(daemon.seat).running():
-            self._log.error(
-                "process.lost_request",
-                **self._describe(daemon),
-                request_id=request_name(running.request),
-                thread=running.thread,
-                age=round(now - running.began, 3),
-            )
+        for fields in _postmortem.lost(self._board.row(daemon.seat), self._group, self._host.clock.now()):
+            self._log.error("process.lost_request", **self._describe(daemon), **fields)
 
     def _describe(self, daemon: Daemon) -> dict[str, Any]:
         return {"group": self._group.name, "pid": daemon.process.pid, "seat": daemon.seat}
+
+    # --- signs of life
+
+    async def _judge(self) -> None:
+        """Look after the processes that say nothing. Whatever has been said is read before any of them is judged."""
+        planned = self._host.clock.now()
+        async with anyio.create_task_group() as dumps:
+            while True:
+                now = self._host.clock.now()
+                missed = lateness(planned, now)
+                for daemon in tuple(self._daemons.values()):
+                    self._read_control(daemon)
+                    if missed:
+                        daemon.liveness.late(now)  # we were stopped ourselves
+                    if daemon.state is ProcessState.SERVING:
+                        self._act(daemon, daemon.liveness.tick(now), dumps)
+                planned = max(now, min(self._next_looks(), default=math.inf))
+                planned = min(planned, now + SUSPECT_AFTER)
+                await anyio.sleep(planned - now)
+
+    def _next_looks(self) -> Iterator[float]:
+        for daemon in self._daemons.values():
+            if daemon.state is ProcessState.SERVING:
+                yield daemon.liveness.next_look()
+
+    def _act(self, daemon: Daemon, actions: list[Action], dumps: TaskGroup) -> None:
+        group, pid = self._group, daemon.process.pid
+        silent = round(self._host.clock.now() - daemon.liveness.last_beat, 3)
+        for action in actions:
+            match action:
+                case Action.SUSPECT:
+                    self._log.warning(
+                        "process.suspect", **self._describe(daemon), silent=silent, reason="no sign of life"
+                    )
+                    # What it accepted, it had accepted before the first beat that it missed.
+                    group.process_suspected(pid, daemon.liveness.last_beat + BEAT_INTERVAL)
+                case Action.DUMP_STACKS:
+                    dumps.start_soon(self._write_stacks, daemon, silent, dumps)
+                case Action.KILL:
+                    self._log.error("process.killed", **self._describe(daemon), reason=DEADLOCK)
+                    daemon.process.kill()
+
+    async def _write_stacks(self, daemon: Daemon, silent: float, dumps: TaskGroup) -> None:
+        stacks = await _postmortem.dump(daemon.process)
+        if daemon.liveness.state in (LivenessState.DUMPING, LivenessState.KILLED):
+            self._counters.timers[DEADLOCK] = self._counters.timers.get(DEADLOCK, 0) + 1
+            self._log.error(
+                "process.deadlocked",
+                **self._describe(daemon),
+                timer=DEADLOCK,
+                silent=silent,
+                stacks=stacks,
+                reason="no sign of life for deadlock-timeout" + ("" if stacks else "; it wrote no stacks"),
+            )
+        self._act(daemon, daemon.liveness.dumped(), dumps)
+
+    async def report(self) -> list[ProcessReport]:
+        """What all processes do at this moment: asked of each, or found out where one does not answer."""
+        reports: dict[int, ProcessReport] = {}
+
+        async def ask(daemon: Daemon) -> None:
+            reports[daemon.seat] = await self._report(daemon)
+
+        async with anyio.create_task_group() as tasks:
+            for daemon in tuple(self._daemons.values()):
+                tasks.start_soon(ask, daemon)
+        return [reports[seat] for seat in sorted(reports)]
+
+    async def _report(self, daemon: Daemon) -> ProcessReport:
+        now = self._host.clock.now()
+        row = self._board.row(daemon.seat)
+        report = ProcessReport(
+            self._group.name,
+            daemon.process.pid,
+            daemon.seat,
+            daemon.describe_state(),
+            now - daemon.started,
+            _postmortem.threads_of_row(row, self._group, now),
+        )
+        answer = await self._ask(daemon) if daemon.state is not ProcessState.STARTING else None
+        if answer is not None:
+            return attrs.evolve(report, threads=_postmortem.threads_of_answer(answer))
+        dump = await _postmortem.dump(daemon.process) if daemon.process.pid in self._daemons else ""
+        note = "it did not answer; this is what it wrote at a signal" if dump else "it did not answer"
+        return attrs.evolve(report, dump=dump, note=note)
+
+    async def _ask(self, daemon: Daemon) -> _control.Stacks | None:
+        question = Question(lambda: self._send(daemon, _control.ASK))
+        daemon.questions.append(question)
+        try:
+            return await question.wait()
+        finally:
+            if question in daemon.questions:
+                daemon.questions.remove(question)
 
     # --- what a process says
 
@@ -257,8 +368,22 @@ class Supervisor:
                     self._ready(daemon, _control.decode_ready(payload))
                 elif kind == Kind.FAILED:
                     daemon.failure = _control.decode_failed(payload)
+                elif kind == Kind.BEAT:
+                    self._beat(daemon)
+                elif kind == Kind.STACKS:
+                    self._answered(daemon, _control.decode_stacks(payload))
         except UNREADABLE as error:
             self._misspoke(daemon, error)
+
+    def _beat(self, daemon: Daemon) -> None:
+        if daemon.liveness.beat(self._host.clock.now()):
+            self._log.info("process.alive", **self._describe(daemon))
+            self._group.process_trusted(daemon.process.pid)
+
+    def _answered(self, daemon: Daemon, answer: _control.Stacks) -> None:
+        questions, daemon.questions = daemon.questions, []
+        for question in questions:
+            question.answered(answer)
 
     def _misspoke(self, daemon: Daemon, error: Exception) -> None:
         """What a process said makes no sense (its application may have written to our descriptors): it alone pays for it."""
@@ -268,6 +393,7 @@ class Supervisor:
     def _ready(self, daemon: Daemon, ready: _control.Ready) -> None:
         daemon.happened(ProcessEvent.READY)
         self._respawn.ready()
+        daemon.liveness.ready(self._host.clock.now())
         self._group.process_ready(daemon.process.pid)
         self._first_ready.set()
         self._log.info("process.ready", **self._describe(daemon), load_time=round(ready.load_time, 3))
@@ -286,6 +412,9 @@ class Supervisor:
         """What it said last, and that we had not come to read."""
         for packet in _queued(daemon.process.log):
             self._relay_log(daemon, packet)
+        self._read_control(daemon)
+
+    def _read_control(self, daemon: Daemon) -> None:
         for data in _queued(daemon.process.control):
             self._heard(daemon, data)
 
@@ -322,6 +451,7 @@ class Supervisor:
             interrupt_timeout=settings.interrupt_timeout,
             interrupt_sockets=settings.interrupt_sockets,
             cancel_on_disconnect=settings.cancel_on_disconnect,
+            beats=settings.deadlock_timeout > 0,
             graceful_timeout=self._graceful_timeout,
             debug=self._debug,
         )

@@ -1,4 +1,4 @@
-"""The program of a daemon process: `python -P …/pool/__main__.py CONTROL LOG LISTENER BOARD`, all of them descriptors."""
+"""The program of a daemon process: `python -P …/pool/__main__.py CONTROL LOG LISTENER BOARD DUMP`, all of them descriptors."""
 
 from __future__ import annotations
 

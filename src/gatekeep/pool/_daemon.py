@@ -19,14 +19,16 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from gatekeep._deadlines import is_stale
 from gatekeep._events import request_name
 from gatekeep._frames import Decoder
+from gatekeep._host import DUMP_SIGNAL
 from gatekeep._settings import AppTarget
 from gatekeep.lifecycle import _control
-from gatekeep.lifecycle._control import DaemonSettings, Failed, Kind, Ready
+from gatekeep.lifecycle._control import DaemonSettings, Failed, Kind, Ready, Stacks, Thread
 from gatekeep.lifecycle._slots import Board, RowState, board_size
 from gatekeep.pool._disconnected import Disconnected
 from gatekeep.pool._fork import became_child, end_if_child
@@ -37,6 +39,7 @@ from gatekeep.pool._log import LogSocket, OutputStream, capture_output, current_
 from gatekeep.pool._monitor import Monitor
 from gatekeep.pool._pickup import pick_up
 from gatekeep.pool._respond import Responder
+from gatekeep.pool._stacks import all_stacks
 from gatekeep.pool._threads import Crew, Worker
 from gatekeep.pool._wsgi import base_environ, run as run_application
 from gatekeep.transport._wire import Envelope
@@ -50,9 +53,10 @@ LOAD_FAILED_STATUS = 3
 """Exit status of a daemon whose application could not be loaded: the reason went over the control socket."""
 
 
-def run(control_fd: int, log_fd: int, listener_fd: int, board_fd: int) -> NoReturn:
+def run(control_fd: int, log_fd: int, listener_fd: int, board_fd: int, dump_fd: int) -> NoReturn:
     """Run the daemon process to its end."""
     _offer_itself_first()
+    _dump_when_asked(dump_fd)
     control = Control(socket.socket(fileno=control_fd))
     settings = control.receive_settings()
     guard = Guard(control.socket, settings.shutdown_timeout)
@@ -96,6 +100,12 @@ def _offer_itself_first() -> None:
             file.write(str(min(1000, score + 100)))
     except (OSError, ValueError):
         pass  # not this system's way
+
+
+def _dump_when_asked(fd: int) -> None:
+    """Write all stacks into the gateway's file at its signal. That needs no GIL, so it works in a process that is wedged."""
+    os.set_inheritable(fd, False)
+    faulthandler.register(DUMP_SIGNAL, file=fd, all_threads=True)
 
 
 def _set_module_path(settings: DaemonSettings) -> None:
@@ -154,8 +164,10 @@ class Control:
         self.socket = sock
         self.load_time = 0.0
         self._decoder = Decoder()
+        self._sending = threading.Lock()
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
+        self.stacks: Callable[[], Stacks] = lambda: Stacks([])
 
     def receive_settings(self) -> DaemonSettings:
         """The gateway's first message."""
@@ -169,9 +181,20 @@ class Control:
     def send(self, message: Any) -> None:
         """Tell the gateway something; if it is gone, the next read will say so."""
         try:
-            self.socket.sendall(_control.encode(message))
+            with self._sending:
+                self.socket.sendall(_control.encode(message))
         except OSError:
             pass
+
+    def beat(self) -> None:
+        """A sign of life. Waits for nothing: where the gateway does not read, it was stopped, and knows that when it goes on."""
+        if self._sending.acquire(blocking=False):
+            try:
+                self.socket.send(_control.BEAT, socket.MSG_DONTWAIT)
+            except OSError:
+                pass
+            finally:
+                self._sending.release()
 
     def interrupt(self) -> None:
         """A signal told us to stop (called by its handler)."""
@@ -200,7 +223,12 @@ class Control:
         except OSError:
             return True
         self._decoder.feed(data)
-        return not data or any(kind == Kind.STOP for kind, _ in self._decoder.frames())
+        stop = not data
+        for kind, _ in self._decoder.frames():
+            if kind == Kind.ASK:
+                self.send(self.stacks())
+            stop = stop or kind == Kind.STOP
+        return stop
 
 
 class Guard:
@@ -266,8 +294,9 @@ class Daemon:
             cancel_on_disconnect=settings.cancel_on_disconnect,
             ours=self._descriptors,
             drain=self._drain,
+            beat=self._beat if settings.beats else None,
         )
-        self._is_watched = settings.fire < math.inf or settings.cancel_on_disconnect
+        self._is_watched = settings.beats or settings.fire < math.inf or settings.cancel_on_disconnect
 
     def serve(self, control: Control) -> None:
         """Serve until told to stop, then until nothing runs any more, or shutdown-timeout is over."""
@@ -275,6 +304,7 @@ class Daemon:
         # First of all: only of a process that was ready is it believed that it had connections in hand.
         control.send(Ready(control.load_time))
         self._control = control
+        control.stacks = self._stacks
         self._crew.start()
         if self._is_watched:
             self._monitor.start()
@@ -290,6 +320,32 @@ class Daemon:
         # A bound of its own too: a signal to this process alone is nobody else's to watch.
         if not self._wait_idle(self._shutdown_timeout):
             self._log.error("process.shutdown_timeout", reason=reason, timeout=self._shutdown_timeout)
+
+    def _beat(self) -> None:
+        if self._control is not None:
+            self._control.beat()
+
+    def _stacks(self) -> Stacks:
+        """What all threads do, the workers first."""
+        workers = {worker.region.ident: worker for worker in self._crew.workers}
+        now = time.monotonic()
+        threads = []
+        for thread in all_stacks():
+            worker = workers.get(thread.ident)
+            region = worker.region if worker else None
+            request = region.request if region else 0
+            threads.append(
+                Thread(
+                    name=thread.name,
+                    number=worker.number if worker else -1,
+                    request=request,
+                    method=region.method if region and request else "",
+                    path=region.path if region and request else "",
+                    age=region.elapsed(now) if region and request else 0.0,
+                    stack=thread.stack,
+                )
+            )
+        return Stacks(sorted(threads, key=lambda thread: (thread.number < 0, thread.number)))
 
     def _drain(self) -> None:
         """A request does not end: the process is to be replaced (called by the monitor's thread)."""

@@ -1,19 +1,24 @@
 """The thread that watches the worker threads: requests that run too long, and requests whose clients have gone.
 
+It also gives the process's signs of life. It needs the GIL for them as every thread does, which is the point.
+
 `lifecycle/_watchdog` decides; here it is done and said. What this thread cannot do, because the GIL is held, nobody in
 this process can.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from gatekeep._events import Logger, request_name
+from gatekeep.lifecycle._control import BEAT_INTERVAL
 from gatekeep.lifecycle._watchdog import Action, Escalate, Interrupt, Reach, Recovered, Watchdog, Watched
 from gatekeep.pool import _blocked
+from gatekeep.pool._log import format_error
 from gatekeep.pool._region import Disconnect, Region, Timeout
 from gatekeep.pool._stacks import stack_of
 
@@ -33,6 +38,7 @@ class Monitor:
         cancel_on_disconnect: whether requests are interrupted whose clients have gone.
         ours: descriptors that are never shut, asked for each time.
         drain: called once when the process must be drained.
+        beat: called every `BEAT_INTERVAL`, if given.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class Monitor:
         cancel_on_disconnect: bool,
         ours: Callable[[], Sequence[int]],
         drain: Callable[[], None],
+        beat: Callable[[], None] | None,
     ) -> None:
         self._regions = regions
         self._log = log
@@ -55,6 +62,7 @@ class Monitor:
         self._cancels = cancel_on_disconnect
         self._ours = ours
         self._drain = drain
+        self._beat = beat
         self._watchdog = Watchdog(fire, interrupt_timeout, time.monotonic())
         self._cancelled: dict[int, int] = {}
 
@@ -63,10 +71,21 @@ class Monitor:
         threading.Thread(target=self._run, name="gatekeep-monitor", daemon=True).start()
 
     def _run(self) -> None:
+        next_beat = 0.0 if self._beat is not None else math.inf
         while True:
-            pause = self._watchdog.next_look() - time.monotonic()
+            now = time.monotonic()
+            if self._beat is not None and now >= next_beat:
+                self._beat()
+                next_beat = now + BEAT_INTERVAL
+            pause = min(self._watchdog.next_look(), next_beat) - now
             time.sleep(max(0.0, min(pause, LOOK_FOR_CLIENTS) if self._cancels else pause))
-            self.look(time.monotonic())
+            try:
+                self.look(time.monotonic())
+            except Exception as error:
+                # Without this thread nothing would be watched any more, and the process be taken for wedged.
+                self._log.error(
+                    "run.watch_failed", reason="a fault of the gateway", traceback=format_error(error)
+                )
 
     def look(self, now: float) -> None:
         """Look once, and do what has to be done."""

@@ -218,7 +218,7 @@ class _Claim:
         if not self._is_offered:
             self._is_offered = True
             self._queue_ends = now + dispatch.queue_timeout
-        hop = Hop(channel, self._envelope.stamp)
+        hop = Hop(channel, self._envelope.stamp, record)
         dispatch.group.enter(hop)
         record.written = now
         record.stage = Stage.QUEUE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gatekeep._channel import Channel, WaitExpired
+from gatekeep._events import Record
 from gatekeep._frames import FrameError, frame
 from gatekeep.transport import _wire
 from gatekeep.transport._claim import SETTLED, ClaimError, Event, State, after
@@ -21,15 +22,17 @@ class Hop:
         go: the worker's claim, once there is one.
         state: what is known of the claim (see `_claim`).
         since: when its request was first offered to the group, in seconds of the shared clock.
+        record: its request's.
         taken_back: whether we gave it up, so that its end says nothing against the request.
         reason: why it ended unstarted, for the log.
     """
 
-    __slots__ = ("_channel", "_decoder", "go", "pid", "reason", "since", "state", "taken_back")
+    __slots__ = ("_channel", "_decoder", "go", "pid", "reason", "record", "since", "state", "taken_back")
 
-    def __init__(self, channel: Channel, since: float) -> None:
+    def __init__(self, channel: Channel, since: float, record: Record) -> None:
         self._channel = channel
         self.since = since
+        self.record = record
         self._decoder = _wire.front_decoder()
         self.state = State.STANDING
         self.go: _wire.Go | None = None
@@ -81,6 +84,11 @@ class Hop:
     def give_up_unread(self) -> None:
         """Give the hop up if it stands in the backlog: one that a worker has read is about to be claimed."""
         if self.state is State.STANDING and self._channel.is_unread():
+            self.give_up()
+
+    def reclaim(self) -> None:
+        """Give the hop up if it has no answer, whether a worker has read it or not: it may be in a process that is wedged."""
+        if self.state is State.STANDING and not self._channel.has_data():
             self.give_up()
 
     def give_up(self) -> None:
