@@ -54,7 +54,7 @@ def test_a_snapshot_has_all_of_the_numbers() -> None:
     counters = Counters()
     counters.count(record)
     names = ["in_flight", "connections", "idle_closed", "retries", "dropped_fields", "dropped_log_records"]
-    for number, name in enumerate([*names, "process_starts", "process_ends"], 1):
+    for number, name in enumerate([*names, "process_starts", "process_ends", "deadlocks"], 1):
         setattr(counters, name, number)
     assert attrs.asdict(counters.snapshot(waiting=9, standing=10, oldest=1.5, processes=(11, 12))) == {
         "requests": {(Stage.QUEUE, Outcome.QUEUE_TIMEOUT): 1},
@@ -67,6 +67,7 @@ def test_a_snapshot_has_all_of_the_numbers() -> None:
         "dropped_log_records": 6,
         "process_starts": 7,
         "process_ends": 8,
+        "deadlocks": 9,
         "waiting": 9,
         "standing": 10,
         "oldest": 1.5,

@@ -23,12 +23,12 @@ class Statistics:
         oldest: for how many seconds the oldest of both has waited; 0.0 where there is none.
         connections: open connections of clients, idle ones included.
         idle_closed: connections that were closed between two requests, for keep-alive-timeout or to make room.
-        timers: how often each timer ended a request (deadlock-timeout: a process), by the name of its setting. Those that
-            never did are absent.
+        timers: how often each timer ended a request, by the name of its setting. Those that never did are absent.
         retries: attempts that ended before a worker claimed the request, so that it was offered again.
         dropped_fields: header fields that were dropped because their names could forge others (underscores, `Proxy`).
         dropped_log_records: log records that were dropped because their reader was too slow.
         process_starts, process_ends: daemon processes started and ended.
+        deadlocks: of those, how many were ended by deadlock-timeout.
         processes: pids of the daemon processes that are ready.
     """
 
@@ -45,6 +45,7 @@ class Statistics:
     dropped_log_records: int
     process_starts: int
     process_ends: int
+    deadlocks: int
     processes: tuple[int, ...]
 
     def by_outcome(self) -> dict[Outcome, int]:
@@ -69,6 +70,7 @@ class Counters:
         self.dropped_log_records = 0
         self.process_starts = 0
         self.process_ends = 0
+        self.deadlocks = 0
 
     def count(self, record: Record) -> None:
         """Count a request that has ended."""
@@ -96,5 +98,6 @@ class Counters:
             dropped_log_records=self.dropped_log_records,
             process_starts=self.process_starts,
             process_ends=self.process_ends,
+            deadlocks=self.deadlocks,
             processes=processes,
         )

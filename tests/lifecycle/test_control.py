@@ -74,7 +74,11 @@ def test_a_log_record_is_one_packet_without_a_frame(record: LogRecord) -> None:
 
 @given(
     st.builds(
-        Stacks, st.lists(st.builds(Thread, name=TEXT, path=TEXT, stack=TEXT, age=st.just(1.5)), max_size=3)
+        Stacks,
+        st.lists(
+            st.builds(Thread, name=TEXT, number=COUNT, request=COUNT, stack=TEXT, age=st.just(1.5)),
+            max_size=3,
+        ),
     )
 )
 def test_stacks_arrive_as_they_were_sent(stacks: Stacks) -> None:

@@ -77,7 +77,7 @@ def test_a_held_gil_in_one_of_two_processes_costs_its_started_requests_and_nobod
     # Whatever else had started in that process is lost with it, and listed; nobody else notices anything.
     assert load.statuses.count(502) == len(lost) - 1
     assert set(load.statuses) <= {200, 502}
-    assert site.served.statistics().timers["deadlock-timeout"] == 1
+    assert site.served.statistics().deadlocks == 1
 
 
 def test_what_a_wedged_process_had_in_hand_unclaimed_goes_elsewhere_before_it_is_killed(start: Start) -> None:

@@ -110,6 +110,7 @@ class SimDaemon:
         self._listener = home.listener.dup(self.owner)
         self._threads: list[Actor] = []
         self._dying = False
+        self._frozen_until = 0.0
         self._told = False
         self._loaded = False
         self._stopping = False
@@ -124,9 +125,17 @@ class SimDaemon:
 
     def _until_death(self, steps: Steps) -> Steps:
         try:
-            yield from steps
+            for wait in steps:
+                yield wait
+                if self.world.time.now < self._frozen_until:
+                    yield Wait(until=self._frozen_until)
         except Died:
             self.die("killed by SIGKILL")
+
+    def freeze(self, seconds: float) -> None:
+        """Nothing of it runs for so long."""
+        self._frozen_until = max(self._frozen_until, self.world.time.now + seconds)
+        self.world.note(self.owner, f"frozen for {seconds:.3f} s")
 
     # --- the end
 

@@ -13,6 +13,7 @@ import attrs
 from gatekeep._events import Outcome
 from gatekeep._gateway import Gateway, Served
 from gatekeep._settings import Settings
+from gatekeep.lifecycle._liveness import SUSPECT_AFTER
 
 from .actors import Steps, Wait
 from .checks import Audit, schedule
@@ -31,6 +32,9 @@ class Scenario:
         settings: of the gateway.
         faults: probabilities by name, from the moment when the gateway serves.
         crashes: how many processes are killed from outside, within `crash_span` seconds.
+        freezes: how many processes are stopped for a while (from, to seconds), within `crash_span` seconds, as SIGSTOP or a held
+            GIL does it.
+        frozen: for how long (from, to).
         stop: the gateway is told to stop after so many seconds (from, to); else when the clients have gone.
         hurry: it is told again, so many seconds (from, to) later.
         capacities: of sockets, in bytes.
@@ -47,6 +51,8 @@ class Scenario:
     faults: Mapping[str, float] = attrs.field(factory=dict)
     crashes: int = 0
     crash_span: float = 3.0
+    freezes: int = 0
+    frozen: tuple[float, float] = (0.0, 20.0)
     stop: tuple[float, float] | None = None
     hurry: tuple[float, float] | None = None
     capacities: tuple[int, ...] = (65536,)
@@ -131,6 +137,8 @@ class Night:
         world.add("watch", self._watch())
         for _ in range(scenario.crashes):
             world.add("crash", self._crash())
+        for _ in range(scenario.freezes):
+            world.add("freeze", self._freeze())
         if scenario.stop is None:
             await self._gone.wait()
         else:
@@ -154,6 +162,15 @@ class Night:
         if living:
             world.fired["crash"] += 1
             world.random.choice(living).die("killed by SIGKILL")
+
+    def _freeze(self) -> Steps:
+        """A process stops for a while."""
+        world = self.world
+        yield Wait(until=world.time.now + world.random.uniform(0, self.scenario.crash_span))
+        living = [daemon for daemon in world.processes.all.values() if not daemon.is_dying()]
+        if living:
+            world.fired["freeze"] += 1
+            world.random.choice(living).freeze(world.random.uniform(*self.scenario.frozen))
 
 
 def play(scenario: Scenario, backend: str, seed: int) -> Night:
@@ -289,6 +306,22 @@ STREAMS = Scenario(
     capacities=(1500, 5000, 65536),
     cost=4,
 )
+
+
+def _frozen_processes_are_noticed(night: Night) -> None:
+    """What happened of all that can happen, over the nights (see `test_scenarios`)."""
+    for event in ("process.suspect", "process.alive", "process.deadlocked"):
+        night.world.fired[event] += night.audit.events[event]
+
+
+def _nobody_waits_for_it(night: Night) -> None:
+    """What one process has in hand and not started, when it freezes, the other one serves long before it thaws."""
+    for record in night.audit.records:
+        waited = record["stages"].get("queue", 0.0)
+        if waited > SUSPECT_AFTER + 5.0:
+            night.world.violation(f"{record['path']} waited for {waited} s")
+
+
 STOP_UNDER_LOAD = Scenario(
     "stop_under_load",
     crowd(8, 1.5, requests=(1, 2, 4)),
@@ -310,6 +343,21 @@ GRACE_OVER = Scenario(
     faults={"stops reading": 0.1, "child holds hop": 0.1},
     capacities=(2500, 65536),
     stop=(0.0, 2.0),
+)
+FROZEN = Scenario(
+    "frozen",
+    crowd(10, 6.0, requests=(1, 1, 2, 4)),
+    settings={"deadlock_timeout": 8.0, "queue_timeout": 0.0},
+    freezes=3,
+    expect=_frozen_processes_are_noticed,
+)
+ONE_FROZEN = Scenario(
+    "one_frozen",
+    crowd(12, 3.0, requests=(1, 1, 2, 4)),
+    settings={"deadlock_timeout": 60.0, "queue_timeout": 0.0, "threads": 4},
+    freezes=1,
+    frozen=(10.0, 30.0),
+    expect=_nobody_waits_for_it,
 )
 STORM = Scenario(
     "storm",
@@ -718,6 +766,8 @@ SCENARIOS = (
     STREAMS,
     STOP_UNDER_LOAD,
     GRACE_OVER,
+    FROZEN,
+    ONE_FROZEN,
     STORM,
     CONNECT_SCHEDULE,
     QUEUE_DEADLINE,
@@ -739,6 +789,7 @@ SCENARIOS = (
 
 FAULTS = frozenset().union(
     *(scenario.faults for scenario in SCENARIOS),
+    ("freeze", "process.suspect", "process.alive", "process.deadlocked"),
     ("crash", "deaf", "expired at pickup", "claimed at the deadline", "ends inside its request"),
     ("impatient: leaves", "impatient: resets", "impatient: half-closes"),
 )

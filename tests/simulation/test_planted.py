@@ -24,6 +24,7 @@ from .scenarios import (
     CONNECT_SCHEDULE,
     FULL_BACKLOG,
     LEAVING,
+    ONE_FROZEN,
     OVERLOAD,
     QUEUE_DEADLINE,
     RETRY,
@@ -108,6 +109,11 @@ def no_news_of_deaths(patch: pytest.MonkeyPatch) -> None:
     """The front relies on the end of the stream, which a forked child holds back."""
     patch.setattr(Hop, "process_ended", lambda hop: None)
     patch.setattr(Hop, "take_back", lambda hop: None)
+
+
+def nobody_reclaims(patch: pytest.MonkeyPatch) -> None:
+    """What a wedged process has in hand waits for its end."""
+    patch.setattr(Hop, "reclaim", lambda hop: None)
 
 
 def giving_up_without_a_look(patch: pytest.MonkeyPatch) -> None:
@@ -211,6 +217,7 @@ PLANTS: list[tuple[Plant, Scenario]] = [
     (a_late_claim_is_ignored, QUEUE_DEADLINE),
     (no_news_of_deaths, STORM),
     (giving_up_without_a_look, STORM),
+    (nobody_reclaims, ONE_FROZEN),
     (the_deadline_is_answered_without_giving_up, QUEUE_DEADLINE),
     (the_stamp_is_renewed, QUEUE_DEADLINE),
     (a_client_leaves_and_the_hop_is_closed, LEAVING),

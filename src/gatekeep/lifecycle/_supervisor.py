@@ -297,7 +297,7 @@ class Supervisor:
     async def _write_stacks(self, daemon: Daemon, silent: float, dumps: TaskGroup) -> None:
         stacks = await _postmortem.dump(daemon.process)
         if daemon.liveness.state in (LivenessState.DUMPING, LivenessState.KILLED):
-            self._counters.timers[DEADLOCK] = self._counters.timers.get(DEADLOCK, 0) + 1
+            self._counters.deadlocks += 1
             self._log.error(
                 "process.deadlocked",
                 **self._describe(daemon),
