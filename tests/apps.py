@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
+import http.client
 import json
 import os
 import re
+import select
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 
@@ -527,57 +532,17 @@ SCRIPTS[""] = _plain
 
 
 def wedge(environ, start_response, how):
-    """Does not end, in one of many ways."""
-    import select
+    """Does not end, in one of many ways; what follows a second question mark is the way's argument."""
+    name, _, argument = how.partition("?")
+    if how.startswith("gil-"):
+        name, _, argument = how.partition("-")
+    result = WEDGES[name](environ, start_response, argument)
+    if result is None:
+        raise AssertionError("it came back")
+    return result
 
-    def forever():
-        while True:
-            time.monotonic()
 
-    if how == "busy":
-        forever()
-    elif how == "sleep":
-        time.sleep(1000)
-    elif how in ("recv", "recv-in-poll", "epoll"):
-        server = socket.create_server(("127.0.0.1", 0))
-        client = socket.create_connection(server.getsockname())
-        peer, _ = server.accept()
-        with server, client, peer:
-            if how == "recv-in-poll":
-                client.settimeout(100)
-            if how == "epoll":
-                waiter = select.epoll()
-                waiter.register(client, select.EPOLLIN)
-                waiter.poll()
-            client.recv(1)
-            forever()
-    elif how == "swallow-twice":
-        for _ in range(2):
-            try:
-                forever()
-            except BaseException:
-                pass
-        forever()
-    elif how == "slow-finally":
-        try:
-            forever()
-        finally:
-            time.sleep(2)
-    elif how == "finish":
-        try:
-            forever()
-        except BaseException:
-            return _ok(start_response) or [b"finished"]
-    elif how == "stream":
-        _ok(start_response)
-        return _stream_then(forever)
-    elif how.startswith("gil-"):
-        hold_gil(int(how.removeprefix("gil-")))
-        _ok(start_response)
-        return [b"it came back"]
-    elif how == "regex":
-        re.match(r"(a+)+$", "a" * 60 + "b")
-    raise AssertionError("it came back")
+SCRIPTS["wedge"] = wedge
 
 
 def hold_gil(seconds):
@@ -585,12 +550,200 @@ def hold_gil(seconds):
     ctypes.PyDLL(None).sleep(seconds)
 
 
-def _stream_then(stop):
+def run_forever():
+    while True:
+        time.sleep(0.001)
+
+
+@contextlib.contextmanager
+def silent_peer(port):
+    """A connection to a server that says nothing: the one on that port, or one of our own."""
+    with contextlib.ExitStack() as stack:
+        if not port:
+            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            port = server.getsockname()[1]
+        yield stack.enter_context(socket.create_connection(("127.0.0.1", int(port))))
+
+
+def _wedge_busy(environ, start_response, _):
+    while True:
+        time.monotonic()
+
+
+def _wedge_sleep(environ, start_response, _):
+    time.sleep(1000)
+
+
+def _wedge_lock(environ, start_response, _):
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def _wedge_child(environ, start_response, seconds):
+    child = ["sleep", seconds or "30"]
+    subprocess.run(child, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _wedge_gil(environ, start_response, seconds):
+    hold_gil(int(seconds or 1000))
+    _ok(start_response)
+    return [b"it came back"]
+
+
+def _wedge_regex(environ, start_response, _):
+    """Likewise: a pattern that takes years."""
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+def _wedge_recv(environ, start_response, port):
+    with silent_peer(port) as connection:
+        connection.recv(1)
+        run_forever()
+
+
+def _wedge_recv_in_poll(environ, start_response, port):
+    """Where a socket has a timeout Python waits in `poll()` first."""
+    with silent_peer(port) as connection:
+        connection.settimeout(100)
+        connection.recv(1)
+        run_forever()
+
+
+def _wedge_poll(environ, start_response, port):
+    with silent_peer(port) as connection:
+        waiter = select.poll()
+        waiter.register(connection, select.POLLIN)
+        waiter.poll()
+        run_forever()
+
+
+def _wedge_select(environ, start_response, port):
+    with silent_peer(port) as connection:
+        select.select([connection], [], [])
+        run_forever()
+
+
+def _wedge_epoll(environ, start_response, port):
+    with silent_peer(port) as connection, select.epoll() as waiter:
+        waiter.register(connection, select.EPOLLIN)
+        waiter.poll()
+        run_forever()
+
+
+def _wedge_http_client(environ, start_response, port):
+    client = http.client.HTTPConnection("127.0.0.1", int(port))
+    with contextlib.closing(client):
+        client.request("GET", "/")
+        client.getresponse()
+        run_forever()
+
+
+def _wedge_requests(environ, start_response, port):
+    import requests
+
+    requests.get(f"http://127.0.0.1:{port}/")
+
+
+def _wedge_redis(environ, start_response, port):
+    import redis
+
+    with redis.Redis(port=int(port)) as client:
+        client.blpop("never-filled")
+
+
+def _wedge_psycopg(environ, start_response, port_and_user):
+    """Without a user's name the server is one that does not even greet."""
+    import psycopg
+
+    port, _, user = port_and_user.partition(",")
+    where = {"host": "127.0.0.1", "port": int(port), "user": user or "nobody", "dbname": "postgres"}
+    with psycopg.connect(**where) as connection:
+        connection.execute("SELECT pg_sleep(1000)")
+
+
+def _wedge_poll_everything(environ, start_response, _):
+    """Waits for whatever this process has open, for what does not come."""
+    waiter = select.poll()
+    for number in os.listdir("/proc/self/fd"):
+        waiter.register(int(number), select.POLLPRI)
+    with silent_peer("") as connection:
+        waiter.register(connection, select.POLLIN)
+        while True:
+            events = dict(waiter.poll())
+            if connection.fileno() in events:
+                break
+            for number in events:
+                waiter.unregister(number)
+    run_forever()
+
+
+def _wedge_swallow_twice(environ, start_response, _):
+    for _ in range(2):
+        try:
+            run_forever()
+        except BaseException:
+            pass
+    run_forever()
+
+
+def _wedge_slow_finally(environ, start_response, _):
+    try:
+        run_forever()
+    finally:
+        time.sleep(2)
+
+
+def _wedge_nested_finallys(environ, start_response, path):
+    """Each takes a second, in pieces; each writes down that it was not cut short."""
+    try:
+        try:
+            try:
+                run_forever()
+            finally:
+                _clean_up(path, "inner")
+        finally:
+            _clean_up(path, "middle")
+    finally:
+        _clean_up(path, "outer")
+
+
+def _clean_up(path, name):
+    for _ in range(100):
+        time.sleep(0.01)
+    append_line(path, name)
+
+
+def _wedge_finish(environ, start_response, _):
+    try:
+        run_forever()
+    except BaseException:
+        _ok(start_response)
+        return [b"finished"]
+
+
+def _wedge_stream(environ, start_response, framing_and_stop):
+    """A response that does not get on: with a Content-Length (`length`) or without, then another wedge (`sleep`)."""
+    framing, _, stop = framing_and_stop.partition(",")
+    _ok(start_response, *([("Content-Length", "100")] if framing == "length" else []))
+    return _stream_then(WEDGES[stop or "busy"], environ, start_response)
+
+
+def _stream_then(stop, environ, start_response):
     yield b"begins"
-    stop()
+    stop(environ, start_response, "")
 
 
-SCRIPTS["wedge"] = wedge
+def _wedge_after_input(environ, start_response, _):
+    environ["wsgi.input"].read()
+    run_forever()
+
+
+WEDGES = {
+    name.removeprefix("_wedge_").replace("_", "-"): function
+    for name, function in list(globals().items())
+    if name.startswith("_wedge_")
+}
 
 
 def compute(environ, start_response, seconds):

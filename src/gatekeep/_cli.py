@@ -1,23 +1,28 @@
 """The `gatekeep` command: a thin program around `Gateway`. The only module that prints, or ends the process.
 
-Exit status: 0 stopped, 1 a fault of ours, 2 usage or settings, 3 cannot start.
+Exit status: 0 stopped, or answered; 1 a fault of ours, or a gateway that does not answer; 2 usage or settings, or no such
+gateway; 3 cannot start.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import pwd
 import resource
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import anyio
 import attrs
 import click
+import msgspec
 
-from gatekeep import __version__, _signals
+from gatekeep import __version__, _console, _console_client, _console_view, _signals
+from gatekeep._console_client import Running
+from gatekeep._deadlines import describe_fire
 from gatekeep._errors import CannotStart, SettingsError
 from gatekeep._events import Logger
 from gatekeep._gateway import Gateway, Served
@@ -36,8 +41,13 @@ from gatekeep._settings import (
 
 FAULT, USAGE, CANNOT_START = 1, 2, 3
 
+T = TypeVar("T")
+
 LOG_PATIENCE = 2.0
 """Seconds that the last log lines may take to be written."""
+
+ANSWER_PATIENCE = 10.0
+"""Seconds that a running gateway may take to answer a question."""
 
 
 def main() -> NoReturn:
@@ -299,8 +309,75 @@ class _Program:
             app=str(group.app),
             processes=group.processes,
             threads=group.threads,
+            request_timeout=describe_fire(group.request_timeout, group.threads),
             loop=self._loop,
             http="strict" if codec == "auto" else codec,
             version=__version__,
             pid=os.getpid(),
         )
+
+
+# --- asking gateways that run ---------------------------------------------------------------------------------------
+
+
+@_commands.command("stacks")
+@click.argument("pid", type=int, required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def stacks(pid: int | None, as_json: bool) -> None:
+    """Print what all threads of a running gateway's processes do, and for which requests.
+
+    PID is the gateway's. It need not be given where only one of this user's gateways runs.
+    """
+    processes = []
+    for gateway in _choose(pid):
+        processes += _ask(gateway, "stacks", _console.Stacks).processes
+    if as_json:
+        _print(msgspec.json.encode(_console.Stacks(processes)).decode() + "\n")
+    else:
+        _print(_console_view.render(processes))
+
+
+def _choose(pid: int | None) -> list[Running]:
+    """The gateways that are meant: those of one process, which are usually one."""
+    running = _console_client.find()
+    pids = list(dict.fromkeys(gateway.pid for gateway in running))
+    if not pids:
+        places = " or ".join(_console_client.places())
+        _die(USAGE, f"no gateway of user {_user()} runs: none has its run folder in {places}")
+    if pid is None and len(pids) == 1:
+        (pid,) = pids
+    if pid not in pids:
+        why = "several gateways run, say which" if pid is None else f"gateway {pid} does not run; these do"
+        commands = "\n".join(f"{each}  {_console_client.command_of(each)}" for each in pids)
+        _die(USAGE, f"{why}: {', '.join(map(str, pids))}", commands)
+    return [gateway for gateway in running if gateway.pid == pid]
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _ask(gateway: Running, command: str, form: type[T]) -> T:
+    try:
+        answer = _console_client.ask(gateway, _console.request(command), ANSWER_PATIENCE)
+        return _console.result(answer, form)
+    except _console_client.NoAnswer as error:
+        _die(FAULT, f"gateway {gateway.pid} {error}")
+    except _console.CommandError as error:
+        _die(FAULT, f"gateway {gateway.pid} refuses: {error}")
+
+
+def _print(text: str) -> None:
+    """On standard output, whatever it can take."""
+    if sys.stdout is None:
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough (`| head`). Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

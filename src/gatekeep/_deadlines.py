@@ -22,6 +22,15 @@ def fire_after(request_timeout: float, threads: int) -> float:
     return request_timeout * (1 + math.log(threads)) or math.inf
 
 
+def describe_fire(request_timeout: float, threads: int) -> str:
+    """T_fire in words: "a request on these 5 threads is interrupted after 156.6 s"."""
+    fire = fire_after(request_timeout, threads)
+    which = "this thread" if threads == 1 else f"these {threads} threads"
+    return f"a request on {which} is " + (
+        "never interrupted" if fire == math.inf else f"interrupted after {fire:.1f} s"
+    )
+
+
 def is_stale(elapsed: float, fire: float, interrupt_timeout: float) -> bool:
     """Whether a request will not end by itself any more, so that no drain waits for it.
 

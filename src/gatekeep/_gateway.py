@@ -14,6 +14,8 @@ import attrs
 from anyio.abc import TaskGroup, TaskStatus
 
 from gatekeep._alarms import Alarms
+from gatekeep._console import Command, Commands, NoArguments
+from gatekeep._console_server import Console
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger, SilentLogger
 from gatekeep._group import Group
@@ -27,7 +29,7 @@ from gatekeep.transport._accept import Door, Room
 from gatekeep.transport._dispatch import HopDispatch
 from gatekeep.transport._front import Front
 
-OWN_DESCRIPTORS, PROCESS_DESCRIPTORS = 24, 8
+OWN_DESCRIPTORS, PROCESS_DESCRIPTORS = 32, 8
 """Descriptors that the gateway needs for itself, and for each daemon process while it starts."""
 
 FEW_CONNECTIONS = 256
@@ -138,7 +140,11 @@ class Gateway:
     async def _serving(self, host: Host) -> AsyncIterator[Served]:
         settings = self.settings
         (group_settings,) = settings.groups
-        with _Doors(host, settings) as doors, _home(host, group_settings) as home:
+        with (
+            _Doors(host, settings) as doors,
+            _home(host, group_settings) as home,
+            _console_listener(host) as console_listener,
+        ):
             self._group = group = Group(group_settings.name, group_settings.processes, home.address)
             self._dispatch = dispatch = HopDispatch(
                 host.net, host.clock, group, group_settings, self._counters, self._log,
@@ -157,6 +163,10 @@ class Gateway:
             )  # fmt: skip
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(alarms.run, host.clock)
+                if console_listener is not None:
+                    # Before the processes: an application that never loads is a reason to ask.
+                    console = Console(host.net, console_listener, _commands(supervisor), self._log)
+                    tasks.start_soon(console.run)
                 await tasks.start(supervisor.run)
                 shop = _Shop(host, front, room, doors, settings.graceful_timeout, self._log)
                 await tasks.start(shop.run)
@@ -313,6 +323,28 @@ def _home(host: Host, settings: GroupSettings) -> Iterator[GroupHome]:
         yield home
     finally:
         home.close()
+
+
+@contextlib.contextmanager
+def _console_listener(host: Host) -> Iterator[Listener | None]:
+    try:
+        listener = host.processes.open_console()
+    except OSError as error:
+        raise CannotStart(f"cannot make the control socket: {error}") from error
+    try:
+        yield listener
+    finally:
+        if listener is not None:
+            listener.close()
+
+
+def _commands(supervisor: Supervisor) -> Commands:
+    """What the control socket understands."""
+
+    async def stacks(_: NoArguments) -> dict[str, Any]:
+        return {"processes": await supervisor.report()}
+
+    return {"stacks": Command(NoArguments, stacks)}
 
 
 def _folders(settings: GroupSettings) -> list[str]:

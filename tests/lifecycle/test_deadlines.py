@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
-from gatekeep._deadlines import LATE, fire_after, is_stale, lateness
+from gatekeep._deadlines import LATE, describe_fire, fire_after, is_stale, lateness
 
 TIMEOUTS = st.floats(1e-3, 1e6)
 
@@ -25,6 +25,18 @@ def test_t_fire_is_request_timeout_times_one_plus_the_natural_logarithm_of_threa
 @pytest.mark.parametrize(("threads", "factor"), [(1, 1.0), (10, 3.3), (25, 4.2)])
 def test_the_factors_are_those_of_the_specification(threads: int, factor: float) -> None:
     assert fire_after(1, threads) == pytest.approx(factor, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "threads", "words"),
+    [
+        (60, 5, "a request on these 5 threads is interrupted after 156.6 s"),
+        (60, 1, "a request on this thread is interrupted after 60.0 s"),
+        (0, 5, "a request on these 5 threads is never interrupted"),
+    ],
+)
+def test_it_is_told_in_words(timeout: float, threads: int, words: str) -> None:
+    assert describe_fire(timeout, threads) == words
 
 
 @pytest.mark.parametrize("off", [0, 0.0, math.inf])

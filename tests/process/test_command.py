@@ -317,6 +317,7 @@ def test_every_loop_with_every_codec(loop: str, http: str) -> None:
             assert client.get("/").complete
         (ready,) = server.events_named("gateway.ready")
         assert (ready["loop"], ready["http"]) == (loop, "strict" if http == "httptools" else http)
+        assert ready["request_timeout"].startswith("a request on these ")
 
 
 # --- the stop -------------------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ class Daemon:
         self.decoder = Decoder()
         self.liveness = Liveness(deadlock_timeout)
         self.questions: list[Question] = []
+        self.dumping = anyio.Lock()
 
     def happened(self, event: ProcessEvent) -> None:
         """Move on in the table."""
@@ -295,7 +296,7 @@ class Supervisor:
                     daemon.process.kill()
 
     async def _write_stacks(self, daemon: Daemon, silent: float, dumps: TaskGroup) -> None:
-        stacks = await _postmortem.dump(daemon.process)
+        stacks = await self._dump(daemon)
         if daemon.liveness.state in (LivenessState.DUMPING, LivenessState.KILLED):
             self._counters.deadlocks += 1
             self._log.error(
@@ -334,9 +335,13 @@ class Supervisor:
         answer = await self._ask(daemon) if daemon.state is not ProcessState.STARTING else None
         if answer is not None:
             return attrs.evolve(report, threads=_postmortem.threads_of_answer(answer))
-        dump = await _postmortem.dump(daemon.process) if daemon.process.pid in self._daemons else ""
+        dump = await self._dump(daemon)
         note = "it did not answer; this is what it wrote at a signal" if dump else "it did not answer"
         return attrs.evolve(report, dump=dump, note=note)
+
+    async def _dump(self, daemon: Daemon) -> str:
+        async with daemon.dumping:  # there is one file for it
+            return await _postmortem.dump(daemon.process)
 
     async def _ask(self, daemon: Daemon) -> _control.Stacks | None:
         question = Question(lambda: self._send(daemon, _control.ASK))

@@ -38,6 +38,7 @@ from gatekeep.pool._loader import Application, LoadError, load
 from gatekeep.pool._log import LogSocket, OutputStream, capture_output, current_request, format_error
 from gatekeep.pool._monitor import Monitor
 from gatekeep.pool._pickup import pick_up
+from gatekeep.pool._region import Region
 from gatekeep.pool._respond import Responder
 from gatekeep.pool._stacks import all_stacks
 from gatekeep.pool._threads import Crew, Worker
@@ -48,6 +49,12 @@ SIGNALLED = "a signal to this process"
 
 DRAIN_LOOK = 0.05
 """Seconds between looks whether a process that is to end has become idle."""
+
+MOST_STACKS = 1 << 20
+"""Characters of all threads' stacks: what is sent over the control socket has its limit (`_frames.LIMIT`)."""
+
+ANSWER_TIME = 1.0
+"""Seconds in which the monitor has told the front of a request that has become stale: each of them gets its own 504."""
 
 LOAD_FAILED_STATUS = 3
 """Exit status of a daemon whose application could not be loaded: the reason went over the control socket."""
@@ -226,9 +233,16 @@ class Control:
         stop = not data
         for kind, _ in self._decoder.frames():
             if kind == Kind.ASK:
-                self.send(self.stacks())
+                self._answer()
             stop = stop or kind == Kind.STOP
         return stop
+
+    def _answer(self) -> None:
+        try:
+            self.send(self.stacks())
+        except Exception:
+            # Whatever is odd about the application's threads: the gateway gets no answer, and asks by a signal.
+            traceback.print_exc()
 
 
 class Guard:
@@ -329,22 +343,11 @@ class Daemon:
         """What all threads do, the workers first."""
         workers = {worker.region.ident: worker for worker in self._crew.workers}
         now = time.monotonic()
-        threads = []
-        for thread in all_stacks():
-            worker = workers.get(thread.ident)
-            region = worker.region if worker else None
-            request = region.request if region else 0
-            threads.append(
-                Thread(
-                    name=thread.name,
-                    number=worker.number if worker else -1,
-                    request=request,
-                    method=region.method if region and request else "",
-                    path=region.path if region and request else "",
-                    age=region.elapsed(now) if region and request else 0.0,
-                    stack=thread.stack,
-                )
-            )
+        threads, size = [], 0
+        for found in all_stacks():
+            size += len(found.stack)
+            stack = found.stack if size < MOST_STACKS else "… there are too many"
+            threads.append(_describe(found.name, stack, workers.get(found.ident), now))
         return Stacks(sorted(threads, key=lambda thread: (thread.number < 0, thread.number)))
 
     def _drain(self) -> None:
@@ -368,16 +371,15 @@ class Daemon:
         return idle
 
     def _is_idle(self) -> bool:
-        """Whether nothing runs that will end: a stale request is not waited for."""
-        now = time.monotonic()
+        """Whether nothing runs that will end: a stale request is not waited for, once its client has its answer."""
+        now = time.monotonic() - ANSWER_TIME
         return all(
-            worker.hop is None
-            or (
-                worker.region.request
-                and is_stale(worker.region.elapsed(now), self._fire, self._interrupt_timeout)
-            )
+            worker.hop is None or worker.region.given_up or self._is_stale(worker.region, now)
             for worker in self._crew.workers
         )
+
+    def _is_stale(self, region: Region, now: float) -> bool:
+        return region.request != 0 and is_stale(region.elapsed(now), self._fire, self._interrupt_timeout)
 
     def _descriptors(self) -> list[int]:
         """What is ours and must not be shut, whatever a thread of the application waits for."""
@@ -423,6 +425,17 @@ class Daemon:
         """Close what belongs to the parent, in a child that the application forked."""
         self._listener.close_in_child()
         self._crew.close_in_child()
+
+
+def _describe(name: str, stack: str, worker: Worker | None, now: float) -> Thread:
+    """One thread, as the gateway is told of it."""
+    if worker is None:
+        return Thread(name, -1, 0, "", "", 0.0, stack)
+    region = worker.region
+    if not region.request:
+        return Thread(name, worker.number, 0, "", "", 0.0, stack)
+    elapsed = region.elapsed(now)
+    return Thread(name, worker.number, region.request, region.method, region.path, elapsed, stack)
 
 
 def _stamp(environ: dict[str, Any], envelope: Envelope, accepted: float) -> None:

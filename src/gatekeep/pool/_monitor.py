@@ -58,6 +58,7 @@ class Monitor:
         self._log = log
         self._fire = fire
         self._interrupt_timeout = interrupt_timeout
+        self._asked_to_reach = reach_sockets and fire < math.inf and interrupt_timeout > 0
         self._reach_sockets = reach_sockets and _blocked.is_supported()
         self._cancels = cancel_on_disconnect
         self._ours = ours
@@ -68,6 +69,8 @@ class Monitor:
 
     def start(self) -> None:
         """Watch, in a thread that delays nobody's end."""
+        if self._asked_to_reach and not self._reach_sockets:
+            self._log.warning("run.unreachable", timer=REQUEST_TIMEOUT, reason=_blocked.why_not())
         threading.Thread(target=self._run, name="gatekeep-monitor", daemon=True).start()
 
     def _run(self) -> None:

@@ -67,6 +67,7 @@ class Region:
         responder: the request's response.
         method, path: what was asked.
         landed: whether the exception that was sent last has been raised.
+        given_up: whether the front was told that the request failed, while its thread stays where it is.
     """
 
     def __init__(self) -> None:
@@ -74,7 +75,7 @@ class Region:
         self.ident = self.tid = 0
         self.responder: Responder | None = None
         self.method = self.path = ""
-        self.landed = False
+        self.landed = self.given_up = False
         self._lock = threading.Lock()
         self._inside = False
         self._began = 0.0
@@ -93,7 +94,7 @@ class Region:
     def enter(self, request: int, responder: Responder, method: str, path: str) -> None:
         """The application gets the request: it may be interrupted from now on."""
         self.responder, self.method, self.path = responder, method, path
-        self.landed = False
+        self.landed = self.given_up = False
         self._away = 0.0
         self._sent = self._wanted = None
         self._began = time.monotonic()
@@ -101,11 +102,13 @@ class Region:
         self._inside = True
 
     def leave(self) -> None:
-        """The application is done: what was sent and has not come yet is taken back.
+        """The application is done: what was sent and has not come yet is taken back. May be called again.
 
         Raises:
             RequestInterrupted: it came in this very moment. Call it again: there is no second one.
         """
+        if not self.request:
+            return
         with self._lock:
             self._inside = False
             self.request = 0
@@ -190,4 +193,5 @@ class Region:
             if self.request != request or not self._inside or self.responder is None:
                 return False
             self.responder.give_up(reason, time.monotonic(), timer)
+            self.given_up = True
             return True

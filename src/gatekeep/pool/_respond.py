@@ -215,7 +215,7 @@ class Responder:
         return Disconnected(self._hop)()
 
     def give_up(self, message: str, now: float, timer: str) -> None:
-        """Tell the front so in the thread's place, which is inside the application and may stay there (`Region.hold_inside`).
+        """Tell the front so in the thread's place, which is inside the application and may stay there (`Region.give_up`).
 
         Whatever the thread does later, nothing follows.
         """
@@ -256,6 +256,10 @@ class Responder:
 
     def _send(self, parts: list[bytes], *, finish: bool = True, last: bool = False) -> None:
         """Send whole frames; or, if they are not to be finished, the beginning of one. Nobody interrupts the thread meanwhile."""
+        if not self._region.request:  # the application is done
+            self._send_masked(parts, finish=finish)
+            self.ended = last
+            return
         self._region.mask()
         try:
             self._send_masked(parts, finish=finish)

@@ -55,7 +55,7 @@ def all_stacks() -> list[ThreadStack]:
         thread = known.get(ident)
         # Not its properties: an application's own class of threads may have others of these names.
         tid = getattr(thread, "_native_id", None) or 0
-        found.append(ThreadStack(ident, tid, str(getattr(thread, "_name", "")), _text(frame)))
+        found.append(ThreadStack(ident, tid, _clean(str(getattr(thread, "_name", ""))), _text(frame)))
     return found
 
 
@@ -72,7 +72,12 @@ def _text(frame: FrameType | None) -> str:
 def _line(frame: FrameType) -> str:
     code = frame.f_code
     file, function = code.co_filename[-LONGEST_NAME:], code.co_qualname[-LONGEST_NAME:]
-    return f'File "{file}", line {frame.f_lineno or "?"}, in {function}'
+    return _clean(f'File "{file}", line {frame.f_lineno or "?"}, in {function}')
+
+
+def _clean(text: str) -> str:
+    """What can be encoded: the names of files and threads may hold anything."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def is_in_chain(ident: int, exception_type: type[BaseException]) -> bool:

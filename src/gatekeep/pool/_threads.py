@@ -25,7 +25,7 @@ from gatekeep.pool._listener import Listener
 from gatekeep.pool._patience import GIVE_WAY, LOOK, REST, pause_before_wait
 from gatekeep.pool._region import Region
 
-SAMPLED = 4
+SAMPLED = 8
 """One request of so many is measured: to ask for a thread's CPU time is a system call."""
 
 SAMPLE_WEIGHT = 0.25

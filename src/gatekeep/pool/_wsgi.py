@@ -57,7 +57,7 @@ def run(
     environ["wsgi.input"] = body
     region.enter(request, responder, environ["REQUEST_METHOD"], environ["PATH_INFO"])
     try:
-        error = _call(application, environ, body, responder, clock)
+        error = _call(application, environ, body, responder, region, clock)
         region.leave()
     except RequestInterrupted as interrupted:
         region.leave()
@@ -72,12 +72,13 @@ def _call(
     environ: dict[str, Any],
     body: io.BufferedIOBase,
     responder: Responder,
+    region: Region,
     clock: Clock,
 ) -> BaseException | None:
     """Returns what was raised."""
     try:
         try:
-            _respond(application(environ, responder.start_response), responder, clock)
+            _respond(application(environ, responder.start_response), responder, region, clock)
         finally:
             body.close()
     except BaseException as error:
@@ -119,8 +120,9 @@ def _tell_cuts(responder: Responder, log: Logger) -> None:
         )
 
 
-def _respond(result: Any, responder: Responder, clock: Clock) -> None:
+def _respond(result: Any, responder: Responder, region: Region, clock: Clock) -> None:
     if type(result) is list or type(result) is tuple:
+        region.leave()  # what is left to do is ours
         responder.end(clock(), result)
         return
     try:
@@ -129,6 +131,7 @@ def _respond(result: Any, responder: Responder, clock: Clock) -> None:
         close = getattr(result, "close", None)
         if close is not None:
             close()
+    region.leave()
     responder.end(clock())
 
 
