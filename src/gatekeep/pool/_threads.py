@@ -14,6 +14,7 @@ All of it is decided under one lock. A worker sleeps on a lock of its own.
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import threading
 import time
@@ -22,11 +23,12 @@ from collections.abc import Callable
 
 from gatekeep.lifecycle._slots import Row
 from gatekeep.pool._listener import Listener
-from gatekeep.pool._patience import GIVE_WAY, LOOK, REST, pause_before_wait
+from gatekeep.pool._patience import GIVE_WAY, LOOK, REST, WORTHWHILE, pause_before_wait
 from gatekeep.pool._region import Region
 
-SAMPLED = 8
-"""One request of so many is measured: to ask for a thread's CPU time is a system call."""
+SAMPLED = 32
+"""One request of so many is measured, and each that follows one which took its time: to ask for a thread's CPU time is a system
+call."""
 
 SAMPLE_WEIGHT = 0.25
 """How much one sample counts in how long requests usually wait."""
@@ -41,12 +43,14 @@ class Worker:
         accepted_at: when it accepted that one (`time.monotonic`).
         region: where the application may be interrupted.
         computed: the CPU time that it had used by then, where this request is measured; else negative.
+        slept: how often it had slept by then.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.accepted_at = 0.0
         self.computed = -1.0
+        self.slept = 0
         self.region = Region()
         self.hop: socket.SocketType | None = None
         self._bell = threading.Lock()
@@ -91,6 +95,7 @@ class Crew:
         self._idle = threading.Condition(self._mutex)
         self._accepted_at = 0.0
         self._accepts = 0
+        self._lengthy = False
         self._usual_wait = 0.0
         self._load = CpuLoad()
         self.workers = [Worker(number) for number in range(threads)]
@@ -141,8 +146,10 @@ class Crew:
 
     def _finished(self, worker: Worker) -> None:
         """The worker has served its connection; where nobody leads and nothing runs it leads again."""
+        took = time.monotonic() - worker.accepted_at
+        self._lengthy = took > WORTHWHILE
         if worker.computed >= 0:
-            self._measured(worker)
+            self._measured(worker, took)
         with self._mutex:
             self._running -= 1
             self._row.set_running(self._running)
@@ -152,10 +159,14 @@ class Crew:
                 if self._giving_way is not None:
                     self._giving_way.ring()
 
-    def _measured(self, worker: Worker) -> None:
-        """For how long did the request wait, or its thread for the GIL? Several threads may say so at once, and one is enough."""
+    def _measured(self, worker: Worker, took: float) -> None:
+        """For how long did the request wait, or its thread for the GIL? Several threads may say so at once, and one is enough.
+
+        A thread that never slept has not waited: the kernel had others run, on a machine that has too much to do.
+        """
         computed = time.thread_time() - worker.computed
-        waited = time.monotonic() - worker.accepted_at - computed
+        slept = sleeps() != worker.slept
+        waited = took - computed if slept else 0.0
         worker.computed = -1.0
         self._usual_wait += (waited - self._usual_wait) * SAMPLE_WEIGHT
 
@@ -241,8 +252,9 @@ class Crew:
             worker.hop = hop
             worker.accepted_at = self._accepted_at = time.monotonic()
             self._accepts += 1
-            if self._accepts % SAMPLED == 1:
+            if self._lengthy or self._accepts % SAMPLED == 1:
                 worker.computed = time.thread_time()
+                worker.slept = sleeps()
             self._running += 1
             self._row.set_running(self._running)
             self._leader = None
@@ -271,6 +283,13 @@ def _report_fault() -> None:
         traceback.print_exc()
     except BaseException:
         pass  # an exception that cannot even be printed
+
+
+def sleeps() -> int:
+    """How often this thread has slept so far (Linux); elsewhere each time is another."""
+    if not hasattr(resource, "RUSAGE_THREAD"):
+        return time.monotonic_ns()
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 class CpuLoad:
