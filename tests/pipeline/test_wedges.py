@@ -8,10 +8,12 @@ from __future__ import annotations
 import glob
 import importlib.util
 import os
+import pwd
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -174,7 +176,7 @@ def test_a_query_that_does_not_end_is_given_up(crowd: Crowd, postgres: int) -> N
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def postgres() -> Iterator[int]:
     """The port of a PostgreSQL server, whose user `tester` needs no password."""
     skip_without("psycopg")
     places = [os.path.dirname(shutil.which("initdb") or ""), *glob.glob("/usr/lib/postgresql/*/bin")]
@@ -184,11 +186,12 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     # It does not run as root, and nobody but its own user may read its folder.
-    user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
-    folder = Path(f"/tmp/gatekeep-test-postgres-{port}")
-    folder.mkdir(mode=0o700)
-    if user:
-        shutil.chown(folder, "nobody", "nogroup")
+    user: dict[str, Any] = {}
+    folder = Path(tempfile.mkdtemp(prefix="gatekeep-postgres-"))
+    if os.getuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
     try:
         subprocess.run(
             [f"{found[0]}/initdb", "-D", folder / "data", "-U", "tester", "--auth=trust", "--no-sync"],

@@ -386,7 +386,7 @@ class Daemon:
         ours = [worker.hop.fileno() for worker in self._crew.workers if worker.hop is not None]
         if self._control is not None:
             ours.append(self._control.socket.fileno())
-        return [*ours, self._listener.socket.fileno()]
+        return [*ours, self._listener.socket.fileno(), self._log.fileno()]
 
     def _serve(self, hop: socket.SocketType, worker: Worker) -> None:
         accepted = time.monotonic()

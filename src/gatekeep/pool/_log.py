@@ -75,6 +75,10 @@ class LogSocket:
         self._writable = select.poll()
         self._writable.register(sock, select.POLLOUT)
 
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
     def reset_in_child(self) -> None:
         """In a forked child: nobody holds the lock, whoever held it in the parent."""
         self._mutex = threading.RLock()
