@@ -334,6 +334,8 @@ class Daemon:
         # A bound of its own too: a signal to this process alone is nobody else's to watch.
         if not self._wait_idle(self._shutdown_timeout):
             self._log.error("process.shutdown_timeout", reason=reason, timeout=self._shutdown_timeout)
+        if self._is_watched:
+            self._monitor.look(time.monotonic())
 
     def _beat(self) -> None:
         if self._control is not None:

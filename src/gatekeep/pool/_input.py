@@ -7,6 +7,7 @@ import math
 import socket
 from typing import Any
 
+from gatekeep._errors import RequestInterrupted
 from gatekeep._frames import FrameError
 from gatekeep.pool._hop import receive
 from gatekeep.pool._region import Region
@@ -48,11 +49,14 @@ class HopReader(io.RawIOBase):
             BodyCut: the body will never be complete.
         """
         if not self._piece and not self._complete:
-            self._region.mask()
             try:
-                self._next_piece()
-            finally:
-                self._region.unmask()
+                with self._region:
+                    self._next_piece()
+            except RequestInterrupted:
+                # `io.BufferedReader` drops what it has read before: who reads on must not get a body with a hole.
+                self._cut = "the request was interrupted while it read its body"
+                self._piece, self._complete = memoryview(b""), False
+                raise
         count = min(len(buffer), len(self._piece))
         buffer[:count] = self._piece[:count]
         self._piece = self._piece[count:]

@@ -66,6 +66,7 @@ class Monitor:
         self._beat = beat
         self._watchdog = Watchdog(fire, interrupt_timeout, time.monotonic())
         self._cancelled: dict[int, int] = {}
+        self._looking = threading.Lock()
 
     def start(self) -> None:
         """Watch, in a thread that delays nobody's end."""
@@ -91,7 +92,11 @@ class Monitor:
                 )
 
     def look(self, now: float) -> None:
-        """Look once, and do what has to be done."""
+        """Look once, and do what has to be done. Any thread may call it: the process's end wants to know what became of all."""
+        with self._looking:
+            self._look(now)
+
+    def _look(self, now: float) -> None:
         running = {number: region for number, region in enumerate(self._regions) if region.request}
         watched = [
             Watched(number, region.request, region.elapsed(now), region.fate())

@@ -2,7 +2,8 @@
 
 An exception that is sent into a thread is raised at whatever it does next. Raised inside our own code it would tear a frame in
 two, or be taken for a fault of ours; raised after the request it would hit the next one. So our callables mask the thread while
-they run (`start_response`, `write`, `wsgi.input`), and what was sent and not raised yet is settled at the border:
+they change what is theirs (`write`, the response's end, `wsgi.input`), and what was sent and not raised yet is settled at the
+border:
 
 * Entering our code with an exception on its way, it is raised there and then, as if the call had not begun.
 * Leaving our code, one that was asked for meanwhile is raised.
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from gatekeep._errors import ClientDisconnected, RequestInterrupted, RequestTimeout
 from gatekeep.lifecycle._watchdog import Fate
-from gatekeep.pool._stacks import inject, is_in_chain
+from gatekeep.pool._stacks import NOTHING, inject, is_in_chain, set_async_exc
 
 if TYPE_CHECKING:
     from gatekeep.pool._respond import Responder
@@ -60,6 +61,8 @@ Kind = type[Timeout] | type[Disconnect]
 
 class Region:
     """One worker thread's. The thread itself calls all but the methods that say otherwise.
+
+    As a context it masks the thread: nobody interrupts what is done inside.
 
     Attributes:
         request: the number of the request that the application has; 0 for none.
@@ -115,7 +118,13 @@ class Region:
             self.responder = None
             sent, self._sent = self._sent, None
             if sent is not None and not self.landed:
-                inject(self.ident, None)
+                set_async_exc(self.ident, NOTHING)
+
+    def __enter__(self) -> None:
+        self.mask()
+
+    def __exit__(self, *_: object) -> None:
+        self.unmask()
 
     def mask(self) -> None:
         """The application calls us: it cannot be interrupted until `unmask`, and its clock stands still.
@@ -123,8 +132,8 @@ class Region:
         Raises:
             RequestInterrupted: it was interrupted just before.
         """
-        if _this_thread.region is not self:
-            return  # a thread of the application's own: nobody interrupts that
+        if not self.request or _this_thread.region is not self:
+            return  # the application is done, or it is a thread of its own: nobody interrupts that
         now = time.monotonic()
         with self._lock:
             sent = self._sent
@@ -132,7 +141,7 @@ class Region:
                 self._inside = False
                 self._left_at = now
                 return
-            inject(self.ident, None)
+            set_async_exc(self.ident, NOTHING)
         raise sent
 
     def unmask(self) -> None:
@@ -141,7 +150,7 @@ class Region:
         Raises:
             RequestInterrupted: it was to be interrupted meanwhile.
         """
-        if _this_thread.region is not self:
+        if not self.request or _this_thread.region is not self:
             return
         now = time.monotonic()
         with self._lock:

@@ -167,7 +167,8 @@ class Responder:
         if not isinstance(data, bytes):
             raise ContractBroken(f"the body consists of bytes, not of {type(data).__name__}")
         if data:
-            self._send(self._frames(data))
+            with self._region:
+                self._send(self._frames(data))
 
     def end(self, now: float, blocks: list[bytes] | tuple[bytes, ...] = ()) -> None:
         """The response is complete. `blocks` are what is left of it, known as a whole: all goes in one write if it is small.
@@ -176,6 +177,10 @@ class Responder:
             ContractBroken: `start_response` was not called, a block is not bytes, or less came than was declared.
             HopLost: nobody wants it.
         """
+        with self._region:
+            self._end(now, blocks)
+
+    def _end(self, now: float, blocks: list[bytes] | tuple[bytes, ...]) -> None:
         if not self.started:
             self._check_whole(blocks)
         parts: list[bytes] = []
@@ -190,7 +195,8 @@ class Responder:
             self._send(parts)
             raise ContractBroken(f"the body ended {self._left} bytes short of its Content-Length")
         parts.append(_wire.encode(_wire.End(now)))
-        self._send(parts, last=True)
+        self._send(parts)
+        self.ended = True
 
     def _check_whole(self, blocks: list[bytes] | tuple[bytes, ...]) -> None:
         """Nothing has gone out and all of the body is known: what is wrong with it can still be a 500."""
@@ -208,7 +214,8 @@ class Responder:
 
     def fail(self, message: str, now: float, timer: str = "") -> None:
         """The response will not be complete."""
-        self._send([_wire.encode(_wire.Fail(message, now, timer))])
+        with self._region:
+            self._send([_wire.encode(_wire.Fail(message, now, timer))])
 
     def is_unwanted(self) -> bool:
         """Whether the front has ended the hop: nobody waits for the response any more."""
@@ -254,20 +261,8 @@ class Responder:
         self.started = True
         return head
 
-    def _send(self, parts: list[bytes], *, finish: bool = True, last: bool = False) -> None:
-        """Send whole frames; or, if they are not to be finished, the beginning of one. Nobody interrupts the thread meanwhile."""
-        if not self._region.request:  # the application is done
-            self._send_masked(parts, finish=finish)
-            self.ended = last
-            return
-        self._region.mask()
-        try:
-            self._send_masked(parts, finish=finish)
-            self.ended = last
-        finally:
-            self._region.unmask()
-
-    def _send_masked(self, parts: list[bytes], *, finish: bool) -> None:
+    def _send(self, parts: list[bytes], *, finish: bool = True) -> None:
+        """Send whole frames; or, if they are not to be finished, the beginning of one."""
         if self._in_frame:
             raise HopLost("what was sent before ends inside a frame")
         self._in_frame = True
@@ -294,8 +289,9 @@ class Responder:
             FileCut: the file became shorter meanwhile, or cannot be read; nothing more can be said over this hop.
         """
         if not self.started:
-            self._declare(size)
-            self._send([self._head()])
+            with self._region:
+                self._declare(size)
+                self._send([self._head()])
         if self._bodiless:
             return
         if self._left is not None:
@@ -306,9 +302,10 @@ class Responder:
         end = offset + size
         while offset < end:
             count = min(SENDFILE_SIZE, end - offset)
-            self._send([HEADER.pack(Kind.DATA, count)], finish=False)
-            self._send_range(descriptor, offset, count)
-            self._in_frame = False
+            with self._region:
+                self._send([HEADER.pack(Kind.DATA, count)], finish=False)
+                self._send_range(descriptor, offset, count)
+                self._in_frame = False
             offset += count
 
     def _stop_blocking(self) -> None:
@@ -318,15 +315,12 @@ class Responder:
             raise self._lost(error) from error
 
     def _send_range(self, descriptor: int, offset: int, count: int) -> None:
-        self._region.mask()
         try:
             sent = send_file(self._hop, descriptor, offset, count, self.timeout)
         except OSError as error:
             if isinstance(error, HopTimedOut) or error.errno in _HOP_ERRORS:
                 raise self._lost(error) from error
             raise FileCut(f"the file could not be read while it was sent: {error}") from error
-        finally:
-            self._region.unmask()
         if sent < count:
             raise FileCut("the file became shorter while it was sent")
 

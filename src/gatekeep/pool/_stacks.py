@@ -109,14 +109,19 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
                 waiting += error.exceptions
 
 
+NOTHING = ctypes.py_object()
+"""For `set_async_exc`: takes back what was sent and has not come yet."""
+
 # A function object of our own: argument types that are set on `ctypes.pythonapi`'s would be everybody's.
-_set_async_exc = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.py_object)(
+set_async_exc = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.py_object)(
     ("PyThreadState_SetAsyncExc", ctypes.pythonapi)
 )
 
 
 def inject(ident: int, exception_type: type[BaseException] | None) -> bool:
     """Raise an exception in a thread, as soon as it runs Python. It replaces one that was sent before and has not come yet.
+
+    (Whoever takes one back from its own thread must not call this: to enter a Python function is to let it come.)
 
     A thread that is blocked in a system call, or in C code, gets it when it returns from there; one that never does, never.
 
@@ -128,4 +133,4 @@ def inject(ident: int, exception_type: type[BaseException] | None) -> bool:
         Whether there is such a thread.
     """
     sent = ctypes.py_object() if exception_type is None else ctypes.py_object(exception_type)
-    return bool(_set_async_exc(ident, sent))
+    return bool(set_async_exc(ident, sent))

@@ -56,15 +56,26 @@ def run(
     """
     environ["wsgi.input"] = body
     region.enter(request, responder, environ["REQUEST_METHOD"], environ["PATH_INFO"])
+    error: BaseException | None
     try:
         error = _call(application, environ, body, responder, region, clock)
-        region.leave()
     except RequestInterrupted as interrupted:
-        region.leave()
         error = interrupted
+    error = _leave(region) or error
     if error is not None:
         _tell_error(error, responder, clock, log)
     _tell_cuts(responder, log)
+
+
+def _leave(region: Region) -> BaseException | None:
+    """Returns what came in the very moment when the application was done."""
+    came: BaseException | None = None
+    while region.request:
+        try:
+            region.leave()
+        except RequestInterrupted as interrupted:
+            came = interrupted  # its time was over, or its client gone, and both may happen at once
+    return came
 
 
 def _call(
