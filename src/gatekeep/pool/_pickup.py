@@ -20,6 +20,9 @@ READ_SIZE = 65536
 
 _SILENT = SilentLogger()
 
+# A plain number: a look into an enumeration costs more than the comparison (until Python 3.12).
+_ENVELOPE = int(Kind.ENVELOPE)
+
 
 class NotARequest(Exception):
     """What came is no envelope, or it stopped short: the front has given it up, or is no front of ours."""
@@ -52,7 +55,7 @@ def _envelope_size(data: bytes) -> int:
     if len(data) < HEADER.size:
         return HEADER.size
     kind, length = HEADER.unpack_from(data)
-    if kind != Kind.ENVELOPE or length > LIMIT:
+    if kind != _ENVELOPE or length > LIMIT:
         raise NotARequest(f"a frame of kind {kind} and {length} bytes where an envelope was due")
     return HEADER.size + int(length)
 
