@@ -11,6 +11,8 @@ from struct import Struct
 HEADER = Struct("!BI")
 """Kind and length of a frame, in network order."""
 
+_HEADER_SIZE = HEADER.size
+
 LIMIT = 4 << 20
 """No structured frame is larger (bytes): the front's limits on a request's head end far below it."""
 
@@ -69,20 +71,21 @@ class Decoder:
         start = self._position
         if self._left:
             return self._piece(start)
-        body = start + HEADER.size
-        if len(self._buffer) < body:
+        body = start + _HEADER_SIZE
+        buffer = self._buffer
+        if len(buffer) < body:
             return None
-        kind, length = HEADER.unpack_from(self._buffer, start)
+        kind, length = HEADER.unpack_from(buffer, start)
         if kind in self._streamed:
             self._kind, self._left, self._position = kind, length, body
             return self._piece(body) if length else (kind, b"")
         if length > self._limit:
             raise FrameError(f"a frame of kind {kind} and {length} bytes, the limit is {self._limit}")
         end = body + length
-        if len(self._buffer) < end:
+        if len(buffer) < end:
             return None
         self._position = end
-        return kind, self._buffer[body:end]
+        return kind, buffer[body:end]
 
     def _piece(self, start: int) -> tuple[int, bytes] | None:
         piece = self._buffer[start : start + self._left]
