@@ -18,6 +18,7 @@ from gatekeep._stages import Stage
 from gatekeep._statistics import Statistics
 from gatekeep.transport._backoff import LONG_PAUSE, connect_pauses
 
+from .clients import IMPATIENCE
 from .disk import FAULTS as DISK_FAULTS
 from .plans import Plan
 from .sockets import GATEWAY
@@ -62,6 +63,11 @@ class Wait:
 
 
 _waits: ContextVar[Wait] = ContextVar("waits")
+
+
+def plan_silence(plan: Plan) -> float:
+    """How long its client may send nothing in all: it pauses, and may wait in vain to be invited."""
+    return plan.habits.longest_silence() + (IMPATIENCE if plan.expect else 0.0)
 
 
 @attrs.define
@@ -344,7 +350,7 @@ class Audit:
         if timer in ("header-timeout", "body-timeout"):
             if not (plan.habits.sends_slowly() or plan.paused):
                 self._wrong(f"{plan.path}: 408 for a client that sent all it had at once")
-            elif not self.group.request_buffering and plan.habits.longest_silence() < self.http.body_timeout:
+            elif not self.group.request_buffering and plan_silence(plan) < self.http.body_timeout:
                 self._wrong(f"{plan.path}: 408 for a client that was never silent for so long")
             elif self.group.request_buffering and not plan.paused:
                 due, now = plan_expires(plan, self.http), self.world.time.now

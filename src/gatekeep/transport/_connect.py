@@ -94,6 +94,7 @@ class Entrance:
         self._timeout = timeout
         self._send_timeout = send_timeout
         self._relieve = relieve
+        self._obstacle = ""  # what stood in the way last, where it was not the full backlog
 
     def check_room(self) -> None:
         """Raise `Overloaded` if a request that came now would be turned away."""
@@ -157,6 +158,8 @@ class Entrance:
         return None
 
     def _expired(self) -> ConnectExpired:
+        if self._obstacle:
+            return ConnectExpired(f"no connection could be made for {self._timeout:g} s: {self._obstacle}")
         return ConnectExpired(
             f"the listen-backlog of group {self._group.name} stayed full for {self._timeout:g} s"
         )
@@ -206,9 +209,11 @@ class Entrance:
         except (BlockingIOError, ConnectionRefusedError):
             # EAGAIN is the full backlog of a non-blocking connect; mod_wsgi retries a refusal likewise. (anyio's `connect_unix`
             # hides it: trio returns a stream that breaks later, asyncio and uvloop hang until the deadline.)
+            self._obstacle = ""
             return None
         except OSError as error:
             if error.errno in OVERLOAD:
+                self._obstacle = str(error)
                 self._relieve()
                 return None
             place = self._net.describe(self._group.address)

@@ -210,8 +210,8 @@ class Front:
         """Take down what became of a request, and say it where something happened."""
         record.stage = failure.stage
         action = Action.ANSWERED if answers else Action.DROPPED
-        if failure.outcome == Outcome.TRUNCATED:
-            action = Action.CLOSED
+        if not answers and record.status and failure.outcome != Outcome.CLIENT_GONE:
+            action = Action.CLOSED  # its response had begun
         record.failed(Outcome(failure.outcome), str(failure), failure.timer, action, self.now())
         if failure.event:
             self._log.warning(
@@ -225,7 +225,7 @@ class Front:
                 timer=failure.timer,
                 age=round(record.age, 6),
                 action=action,
-                status=failure.status,
+                status=failure.status if answers else record.status,
                 reason=record.reason,
             )
 

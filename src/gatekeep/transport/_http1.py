@@ -30,6 +30,9 @@ on a plain close, in 40 of 40 when the rest was discarded; and the line end that
 """
 
 
+READ_TIME = 0.2
+"""Seconds of that which are not shortened to make room for others."""
+
 FIRST_REQUEST = 1.0
 """Seconds that a new client has for the first byte of its first request before it may be closed to make room."""
 
@@ -97,7 +100,7 @@ class Http1Connection:
         self._alarm = Alarm(site.alarms)
         self.channel = Channel(site.host.net, peer.socket, self._alarm, site.patience.response_socket_timeout)
         self.channel.when_ended(self._client_ended)
-        self._busy = False
+        self._busy = self._discarding = False
         self._spared_from = math.inf
         self._cut = False
         self._began = 0.0
@@ -117,7 +120,7 @@ class Http1Connection:
                 self.codec.next_cycle()
                 self._spared_from = now = self.site.now()
                 self._alarm.set(now + self.keep_alive)
-                if self.must_end:
+                if self.must_end and self.codec.idle:
                     self.channel.interrupt()
         except OSError:
             pass  # it is gone between two requests: nobody misses anything
@@ -138,8 +141,11 @@ class Http1Connection:
         return self.channel.ended is Ended.BROKEN
 
     def can_be_spared(self, now: float) -> bool:
-        """Whether it waits for a request and not a byte of one has come; a new client gets a moment to send its first."""
-        return not self._busy and now >= self._spared_from
+        """Whether it waits for a request and not a byte of one has come; a new client gets a moment to send its first.
+
+        So can one that has its last answer and has had a moment to read it.
+        """
+        return (not self._busy or self._discarding) and now >= self._spared_from
 
     def _close(self) -> None:
         if self._cut:
@@ -234,9 +240,11 @@ class Http1Connection:
         return self.stopping or not self.keep_alive or self.site.room.crowded
 
     def close_idle(self) -> None:
-        """Close it to make room: it is idle."""
+        """Close it to make room: it is idle, or only lingers."""
         self.site.idle_closed()
         self.stop()
+        if self._discarding:
+            self.channel.interrupt()
 
     @property
     def began(self) -> float:
@@ -274,6 +282,7 @@ class Http1Connection:
     async def discard(self) -> None:
         """Let the client read the answer: shut our side and throw away what still comes, for a bounded while, unparsed."""
         self.channel.stop_writing()
+        self._discarding, self._spared_from = True, self.site.now() + READ_TIME
         left = DISCARD_BYTES
         try:
             with anyio.move_on_after(DISCARD_TIME):
