@@ -125,3 +125,29 @@ def test_a_connection_that_was_reset_before_it_was_taken_costs_nobody_anything(s
         assert client.get("/plain").status == 200
     wait_until(lambda: site.served.statistics().connections == 0)
     assert not site.log.find(event="front.failed")
+
+
+def test_a_pipelined_request_that_has_begun_is_served_though_room_is_short(start) -> None:
+    site = start(max_connections=2, processes=1, threads=3)
+    with Client(site.address) as first, Client(site.address) as busy:
+        first.send("GET /sleep?0.5 HTTP/1.1\r\nHost: x\r\n\r\n")
+        first.send("POST /plain HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
+        busy.send("GET /sleep?1.5 HTTP/1.1\r\nHost: x\r\n\r\n")
+        site.log.wait_for("pickup.claimed", count=2)
+        with Client(site.address) as outside:
+            outside.send("GET /plain HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert first.read().status == 200
+            first.send("cde")
+            assert first.read().status == 200
+            assert outside.read().status == 200
+
+
+def test_clients_that_linger_with_their_last_answer_make_room(start) -> None:
+    site = start(max_connections=2, processes=1, threads=3)
+    began = time.monotonic()
+    with ExitStack() as lingering:
+        for _ in range(20):
+            client = lingering.enter_context(Client(site.address))
+            assert client.get("/plain", "Connection: close").status == 200
+    # Each of them would keep its place for two seconds.
+    assert time.monotonic() - began < 15
