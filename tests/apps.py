@@ -574,6 +574,10 @@ def _wedge_sleep(environ, start_response, _):
     time.sleep(1000)
 
 
+def _wedge_import(environ, start_response, _):
+    import endless_import  # noqa: F401
+
+
 def _wedge_lock(environ, start_response, _):
     lock = threading.Lock()
     lock.acquire()

@@ -148,3 +148,13 @@ def test_a_request_whose_client_is_gone_is_cancelled_where_that_is_wanted(start:
     assert site.record("/wedge")["outcome"] == "client_gone"
     with Client(site.address) as client:
         assert client.get("/plain").status == 200, "the only thread is free"
+
+
+def test_a_process_in_which_an_import_was_interrupted_is_replaced(start: Start) -> None:
+    site = start(**FIRE, interrupt_timeout=20, graceful_timeout=5, shutdown_timeout=1)
+    before = site.served.statistics().processes
+    assert ask(site, "/wedge?import")[0] == 504
+    drained = site.log.wait_for("drain.started")
+    assert "import was interrupted" in drained["reason"]
+    wait_until(lambda: site.served.statistics().processes not in ((), before))
+    assert ask(site, "/plain")[0] == 200

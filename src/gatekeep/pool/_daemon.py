@@ -298,7 +298,7 @@ class Daemon:
         self._graceful_timeout = settings.graceful_timeout
         self._fire, self._interrupt_timeout = settings.fire, settings.interrupt_timeout
         self._control: Control | None = None
-        self._is_draining = False
+        self._drain_reason = ""
         self._monitor = Monitor(
             [worker.region for worker in self._crew.workers],
             log,
@@ -324,8 +324,8 @@ class Daemon:
             self._monitor.start()
         self._row.set_state(RowState.SERVING)
         reason = control.wait_stop()
-        if reason == SIGNALLED and self._is_draining:
-            reason = "a request that does not end"
+        if reason == SIGNALLED and self._drain_reason:
+            reason = self._drain_reason
             self._hope_for_idle(control, reason)
         self._row.set_state(RowState.STOPPING)
         if reason == SIGNALLED:
@@ -352,10 +352,10 @@ class Daemon:
             threads.append(_describe(found.name, stack, workers.get(found.ident), now))
         return Stacks(sorted(threads, key=lambda thread: (thread.number < 0, thread.number)))
 
-    def _drain(self) -> None:
-        """A request does not end: the process is to be replaced (called by the monitor's thread)."""
-        if not self._is_draining and self._control is not None:
-            self._is_draining = True
+    def _drain(self, reason: str) -> None:
+        """The process is to be replaced (called by the monitor's thread)."""
+        if not self._drain_reason and self._control is not None:
+            self._drain_reason = reason
             self._control.interrupt()
 
     def _hope_for_idle(self, control: Control, reason: str) -> None:

@@ -27,6 +27,9 @@ LOOK_FOR_CLIENTS = 0.25
 
 REQUEST_TIMEOUT = "request-timeout"
 
+IMPORTING = "<frozen importlib._bootstrap>"
+"""The file of frames that import a module."""
+
 
 class Monitor:
     """Watches the regions of a process's worker threads.
@@ -37,7 +40,7 @@ class Monitor:
         reach_sockets: whether the socket that a thread is blocked in may be shut.
         cancel_on_disconnect: whether requests are interrupted whose clients have gone.
         ours: descriptors that are never shut, asked for each time.
-        drain: called once when the process must be drained.
+        drain: called with the reason when the process must be drained, perhaps again.
         beat: called every `BEAT_INTERVAL`, if given.
     """
 
@@ -51,7 +54,7 @@ class Monitor:
         reach_sockets: bool,
         cancel_on_disconnect: bool,
         ours: Callable[[], Sequence[int]],
-        drain: Callable[[], None],
+        drain: Callable[[str], None],
         beat: Callable[[], None] | None,
     ) -> None:
         self._regions = regions
@@ -126,8 +129,11 @@ class Monitor:
 
     def _interrupt(self, action: Interrupt, region: Region, now: float) -> None:
         evidence = self._evidence(action.thread, action.request, region, now)
+        stack = stack_of(region.ident)
         if region.interrupt(action.request, Timeout):
-            self._log.warning("run.interrupted", **evidence, again=action.again, stack=stack_of(region.ident))
+            self._log.warning("run.interrupted", **evidence, again=action.again, stack=stack)
+            if IMPORTING in stack:
+                self._drain("a module's import was interrupted: what is left of it is not to be trusted")
 
     def _evidence(self, thread: int, request: int, region: Region, now: float) -> dict[str, Any]:
         """Which request, for how long, and where its thread is."""
@@ -163,7 +169,7 @@ class Monitor:
         reason = f"the request has run for {evidence['age']} s and does not end"
         if region.give_up(action.request, reason, REQUEST_TIMEOUT):
             self._log.error("run.given_up", **evidence, stack=stack_of(region.ident), reason=reason)
-            self._drain()
+            self._drain("a request that does not end")
 
     def _cancel_if_gone(self, thread: int, region: Region) -> None:
         request, responder = region.request, region.responder
