@@ -554,3 +554,20 @@ def test_first_requests_are_served_while_the_threads_still_start() -> None:
             for thread in threads:
                 thread.join()
             assert results == [200] * 40
+
+
+def test_when_gateway_and_processes_were_paused_together_nobody_is_taken_for_wedged() -> None:
+    with serve("apps:scripted", "--deadlock-timeout", "3", "--processes", "2", cwd=TESTS) as server:
+        wait_until(lambda: len(server.events_named("process.ready")) == 2)
+        pids = sorted(server.daemon_pids())
+        everybody = [server.pid, *pids]
+        for pid in everybody:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(6)
+        for pid in everybody:
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(3)
+        with Client(("127.0.0.1", server.port)) as client:
+            assert client.get("/plain").status == 200
+        assert sorted(server.daemon_pids()) == pids
+        assert not server.events_named("process.deadlocked")
