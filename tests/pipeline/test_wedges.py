@@ -171,7 +171,7 @@ def test_a_database_that_does_not_even_greet_is_given_up(crowd: Crowd, silent: i
 def test_a_query_that_does_not_end_is_given_up(crowd: Crowd, postgres: int) -> None:
     before = processes(crowd.site)
     evidence = see_unwound(crowd, crowd.ask(f"/wedge?psycopg?{postgres},tester"))
-    assert "execute" in evidence["stack"]
+    assert "_wedge_psycopg" in evidence["stack"]  # on a busy machine it may still be connecting
     assert (ask_plain(crowd.site), processes(crowd.site)) == (200, before)
 
 

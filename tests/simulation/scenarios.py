@@ -681,7 +681,7 @@ UNBUFFERED_UPLOADS = Scenario(
         body=lambda random: b"x" * random.randrange(20_000),
         habits=_habits(silence=_chosen(None, None, (1500, 2.0))),
     ),
-    settings={"request_buffering": False, "body_timeout": 3.0, "body_min_rate": 0, "queue_timeout": 60.0},
+    settings={"request_buffering": False, "body_timeout": 3.5, "body_min_rate": 0, "queue_timeout": 60.0},
     capacities=(2500,),
 )  # fmt: skip
 SLOW_HEADS = Scenario(

@@ -527,11 +527,15 @@ def test_a_waiting_writer_is_woken_by(reason: str, sockets: Sockets, backend: st
 
 
 def _is_readable(sock: Any) -> bool:
-    return bool(select.select([sock], [], [], 0)[0]) if isinstance(sock, socket.socket) else sock.readable()
+    return (
+        bool(select.select([sock], [], [], 0)[0]) if isinstance(sock, socket.SocketType) else sock.readable()
+    )
 
 
 def _is_writable(sock: Any) -> bool:
-    return bool(select.select([], [sock], [], 0)[1]) if isinstance(sock, socket.socket) else sock.writable()
+    return (
+        bool(select.select([], [sock], [], 0)[1]) if isinstance(sock, socket.SocketType) else sock.writable()
+    )
 
 
 def test_what_poll_says_of_a_listener(sockets: Any) -> None:
@@ -578,7 +582,7 @@ def test_a_blocking_send_that_waits_for_room_fails_when_the_peer_shuts_its_readi
 ) -> None:
     front, worker = ends
     _fill(worker)
-    if not isinstance(worker, socket.socket):
+    if not isinstance(worker, socket.SocketType):
         assert not worker.blocks_no_more()
         front.shutdown(SHUT_RD)
         assert worker.blocks_no_more()
@@ -666,7 +670,7 @@ END_REASONS: dict[str, tuple[Callable[[Any, Any, Any], object], dict[str, Ended]
 
 
 def _until_readable(sock: Any) -> None:
-    if isinstance(sock, socket.socket):
+    if isinstance(sock, socket.SocketType):
         select.select([sock], [], [], 10)
 
 
