@@ -3,7 +3,7 @@
     python benchmarks/recovery.py [CASE ...]
 
 Each case starts a gateway of its own, asks for one wedge and then for its siblings, and prints what each of them got and when,
-in seconds after its own start. mod_wsgi's column was measured black-box on mod_wsgi 5.0 to 6.1 with the same settings.
+in seconds after its own start. mod_wsgi's column was measured black-box on mod_wsgi 6.0.5 with the same settings.
 """
 
 from __future__ import annotations

@@ -37,18 +37,15 @@ async def dump(process: Process) -> str:
 def lost(row: Row, group: Group, now: float) -> list[dict[str, Any]]:
     """What its threads were running: the fields of an event for each request."""
     return [
-        {"thread": report.number, **_request_fields(report)}
-        for report in (_of_slot(running, group, now) for running in row.running())
+        {
+            "thread": report.number,
+            "request_id": report.request_id,
+            "method": report.method,
+            "path": report.path,
+            "age": round(report.age, 3),
+        }
+        for report in threads_of_row(row, group, now)
     ]
-
-
-def _request_fields(report: ThreadReport) -> dict[str, Any]:
-    return {
-        "request_id": report.request_id,
-        "method": report.method,
-        "path": report.path,
-        "age": round(report.age, 3),
-    }
 
 
 def threads_of_row(row: Row, group: Group, now: float) -> tuple[ThreadReport, ...]:

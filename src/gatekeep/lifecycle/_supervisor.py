@@ -349,8 +349,7 @@ class Supervisor:
         try:
             return await question.wait()
         finally:
-            if question in daemon.questions:
-                daemon.questions.remove(question)
+            daemon.questions.remove(question)
 
     # --- what a process says
 
@@ -376,7 +375,9 @@ class Supervisor:
                 elif kind == Kind.BEAT:
                     self._beat(daemon)
                 elif kind == Kind.STACKS:
-                    self._answered(daemon, _control.decode_stacks(payload))
+                    answer = _control.decode_stacks(payload)
+                    for question in daemon.questions:
+                        question.answered(answer)
         except UNREADABLE as error:
             self._misspoke(daemon, error)
 
@@ -384,11 +385,6 @@ class Supervisor:
         if daemon.liveness.beat(self._host.clock.now()):
             self._log.info("process.alive", **self._describe(daemon))
             self._group.process_trusted(daemon.process.pid)
-
-    def _answered(self, daemon: Daemon, answer: _control.Stacks) -> None:
-        questions, daemon.questions = daemon.questions, []
-        for question in questions:
-            question.answered(answer)
 
     def _misspoke(self, daemon: Daemon, error: Exception) -> None:
         """What a process said makes no sense (its application may have written to our descriptors): it alone pays for it."""

@@ -179,9 +179,6 @@ class Responder:
             ContractBroken: `start_response` was not called, a block is not bytes, or less came than was declared.
             HopLost: nobody wants it.
         """
-        if not self._region.request:  # the application is done, as it mostly is by now
-            self._end(now, blocks)
-            return
         with self._region:
             self._end(now, blocks)
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import attrs
 
+from gatekeep.pool._log import sendable
+
 MOST_FRAMES = 100
 """The innermost ones: what is stuck, and in an endless recursion still what recurs."""
 
@@ -55,7 +57,7 @@ def all_stacks() -> list[ThreadStack]:
         thread = known.get(ident)
         # Not its properties: an application's own class of threads may have others of these names.
         tid = getattr(thread, "_native_id", None) or 0
-        found.append(ThreadStack(ident, tid, _clean(str(getattr(thread, "_name", ""))), _text(frame)))
+        found.append(ThreadStack(ident, tid, sendable(str(getattr(thread, "_name", ""))), _text(frame)))
     return found
 
 
@@ -72,12 +74,7 @@ def _text(frame: FrameType | None) -> str:
 def _line(frame: FrameType) -> str:
     code = frame.f_code
     file, function = code.co_filename[-LONGEST_NAME:], code.co_qualname[-LONGEST_NAME:]
-    return _clean(f'File "{file}", line {frame.f_lineno or "?"}, in {function}')
-
-
-def _clean(text: str) -> str:
-    """What can be encoded: the names of files and threads may hold anything."""
-    return text.encode("utf-8", "replace").decode()
+    return sendable(f'File "{file}", line {frame.f_lineno or "?"}, in {function}')
 
 
 def is_in_chain(ident: int, exception_type: type[BaseException]) -> bool:
@@ -132,5 +129,5 @@ def inject(ident: int, exception_type: type[BaseException] | None) -> bool:
     Returns:
         Whether there is such a thread.
     """
-    sent = ctypes.py_object() if exception_type is None else ctypes.py_object(exception_type)
+    sent = NOTHING if exception_type is None else ctypes.py_object(exception_type)
     return bool(set_async_exc(ident, sent))

@@ -31,7 +31,7 @@ on a plain close, in 40 of 40 when the rest was discarded; and the line end that
 
 
 READ_TIME = 0.2
-"""Seconds of that which are not shortened to make room for others."""
+"""Seconds of `DISCARD_TIME` that a client has in any case; after them its place may be given to others."""
 
 FIRST_REQUEST = 1.0
 """Seconds that a new client has for the first byte of its first request before it may be closed to make room."""
