@@ -308,6 +308,7 @@ def test_every_number_has_a_lower_limit_and_only_durations_rates_and_what_lies_o
     unlimited = {name for name, spec in NUMBERS.items() if spec.most is None}
     durations = {name for name, spec in NUMBERS.items() if spec.unit == "seconds"}
     sizes = {"limit_request_body", "response_spool_size", "header_min_rate", "body_min_rate"}
+    sizes |= {"maximum_requests", "maximum_requests_jitter", "memory_limit"}
     assert unlimited == durations | sizes
 
 
@@ -383,7 +384,7 @@ def socket_timeout(**options: Any) -> float:
 
 
 def test_the_socket_timeout_is_derived_where_it_is_not_given() -> None:
-    assert sorted(DERIVED) == ["response_socket_timeout", "socket_timeout"]
+    assert {"response_socket_timeout", "socket_timeout"} <= set(DERIVED)
     assert socket_timeout(threads=1) == 60 + 10 + 15 + 5 + 5
     assert socket_timeout() == pytest.approx(191.6, abs=0.05), "as its help says"
     assert f"{socket_timeout():.1f} with 5 threads" in NUMBERS["socket_timeout"].derived
@@ -396,6 +397,8 @@ def test_the_derived_socket_timeout_outlasts_every_request_and_the_drain_of_its_
     longest = 60.0 * (1 + math.log(threads)) + 10.0
     derived = socket_timeout(threads=threads, graceful_timeout=graceful, shutdown_timeout=shutdown)
     assert derived > longest + graceful + shutdown
+    evicting = socket_timeout(threads=threads, eviction_timeout=graceful, shutdown_timeout=shutdown)
+    assert evicting > longest + graceful + shutdown
 
 
 def test_requests_that_may_run_for_ever_leave_no_socket_timeout() -> None:

@@ -13,6 +13,7 @@ GatekeepError
     │   ├── ClientLeft       … or while the request waited for a worker
     │   └── ClientStalled    … or it stopped reading
     ├── Overloaded           too many requests wait already                          (503)
+    ├── StartsFail           the group's processes fail to start                     (503)
     ├── ConnectExpired       the group's backlog stayed full for connect-timeout     (503)
     │   └── ConnectFailed    … or cannot be reached at all                           (503)
     ├── NeverClaimed         every attempt ended before a worker claimed it          (503)
@@ -32,6 +33,7 @@ RequestInterrupted           raised inside an application; not an Exception
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -89,6 +91,7 @@ class RequestFailed(GatekeepError):
         outcome: the word under which it is counted (`gatekeep._events.Outcome`).
         event: what the log says above debug, empty where the canonical record says enough.
         timer: the setting that fired, empty where none did.
+        retry_after: seconds after which a client that got 503 may try again.
     """
 
     stage: Stage
@@ -96,6 +99,7 @@ class RequestFailed(GatekeepError):
     outcome: str
     event: ClassVar[str] = ""
     timer: str = ""
+    retry_after: int = 5  # about what a restart of an application takes
 
 
 class Refused(RequestFailed):
@@ -185,6 +189,23 @@ class Overloaded(RequestFailed):
     outcome = "shed"
     status = 503
     event = "admit.refused"
+
+
+class StartsFail(RequestFailed):
+    """No process takes requests, and the last start failed: the next one comes after a pause, and may fail too. It has not run.
+
+    Args:
+        pause: seconds until that start.
+    """
+
+    stage = Stage.ADMIT
+    outcome = "shed"
+    status = 503
+    event = "admit.no_process"
+
+    def __init__(self, reason: str, pause: float) -> None:
+        super().__init__(reason)
+        self.retry_after = max(1, math.ceil(pause) + 1)
 
 
 class ConnectExpired(RequestFailed):

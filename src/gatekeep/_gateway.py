@@ -23,7 +23,7 @@ from gatekeep._host import GroupHome, Host, Listener
 from gatekeep._host_real import RealHost
 from gatekeep._settings import BindKind, GroupSettings, Settings
 from gatekeep._statistics import Counters, Statistics
-from gatekeep.lifecycle._slots import board_size
+from gatekeep.lifecycle._slots import board_size, rows_for
 from gatekeep.lifecycle._supervisor import Supervisor
 from gatekeep.transport._accept import Door, Room
 from gatekeep.transport._dispatch import HopDispatch
@@ -314,7 +314,7 @@ class _Shop:
 
 @contextlib.contextmanager
 def _home(host: Host, settings: GroupSettings) -> Iterator[GroupHome]:
-    size = board_size(settings.processes, settings.threads)
+    size = board_size(rows_for(settings.processes), settings.threads)
     try:
         home = host.processes.open_group(settings.name, settings.listen_backlog, size)
     except OSError as error:

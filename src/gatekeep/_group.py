@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from itertools import chain
 from typing import Protocol
 
+from gatekeep._errors import StartsFail
 from gatekeep._events import Record
 
 REMEMBERED = 256
@@ -51,6 +53,8 @@ class Group:
         processes: how many processes it should have.
         address: what `Net.connect` needs to reach its listener.
         standing: the hops that no process has claimed, oldest offer first.
+        wake: called at each offer while processes sleep that were idle for too long; None while none does.
+        on_failing: called when the group's starts begin to fail, for those that wait for a place in its backlog.
     """
 
     def __init__(self, name: str, processes: int, address: str) -> None:
@@ -58,8 +62,12 @@ class Group:
         self.processes = processes
         self.address = address
         self.standing: dict[Hop, None] = {}
+        self.wake: Callable[[], None] | None = None
+        self.on_failing: Callable[[], None] = lambda: None
         self._claimed: dict[Hop, None] = {}
         self._ready: dict[int, None] = {}
+        self._accepting: dict[int, None] = {}
+        self._next_start: float | None = None
         self._gone: set[int] = set()
         self._suspects: dict[int, float] = {}
         self._left: deque[Record] = deque(maxlen=REMEMBERED)
@@ -67,6 +75,8 @@ class Group:
     def enter(self, hop: Hop) -> None:
         """A request goes to the group over this hop."""
         self.standing[hop] = None
+        if self.wake is not None:
+            self.wake()
 
     def leave(self, hop: Hop) -> None:
         """The hop has come to its end."""
@@ -92,8 +102,13 @@ class Group:
 
     def process_ready(self, pid: int) -> None:
         """It has loaded the application and takes requests."""
-        self._ready[pid] = None
+        self._ready[pid] = self._accepting[pid] = None
+        self._next_start = None
         self._reclaim()
+
+    def process_finishing(self, pid: int) -> None:
+        """It was told to accept no more."""
+        self._accepting.pop(pid, None)
 
     def process_suspected(self, pid: int, since: float) -> None:
         """It gives no sign of life, and has accepted nothing since that moment.
@@ -110,7 +125,7 @@ class Group:
         self._reclaim()
 
     def _reclaim(self) -> None:
-        if self._suspects and any(pid not in self._suspects for pid in self._ready):
+        if self._suspects and any(pid not in self._suspects for pid in self._accepting):
             moment = max(self._suspects.values())
             self._suspects = dict.fromkeys(self._suspects, -math.inf)  # they get nothing new
             for hop in tuple(self.standing):
@@ -131,6 +146,7 @@ class Group:
         """
         was_ready = pid in self._ready
         self._ready.pop(pid, None)
+        self._accepting.pop(pid, None)
         self._suspects.pop(pid, None)
         self._gone.add(pid)
         for hop in tuple(self._claimed):
@@ -140,10 +156,25 @@ class Group:
             for hop in tuple(self.standing):
                 hop.take_back()
 
+    def starts_fail(self, next_start: float) -> None:
+        """No process takes requests, and the next start, at that time, is expected to fail as the last one did.
+
+        Whoever waits is told so at once: nobody knows how long it will last.
+        """
+        self._next_start = next_start
+        for hop in tuple(self.standing):
+            hop.reclaim()
+        self.on_failing()
+
+    def check_up(self, now: float) -> None:
+        """Raise `StartsFail` if waiting for a process has no sense now."""
+        if self._next_start is not None:
+            raise StartsFail(f"the processes of group {self.name} fail to start", self._next_start - now)
+
     def is_ready(self) -> bool:
         """Whether any process takes requests."""
-        return bool(self._ready)
+        return bool(self._accepting)
 
     def ready(self) -> tuple[int, ...]:
-        """The pids of the processes that are ready, oldest first."""
-        return tuple(self._ready)
+        """The pids of the processes that take requests, oldest first."""
+        return tuple(self._accepting)

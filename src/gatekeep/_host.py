@@ -150,6 +150,14 @@ class Net(Protocol):
         """Close with a reset instead of an orderly end."""
 
 
+@attrs.frozen
+class Usage:
+    """What a process uses: seconds of CPU since its start, bytes of resident memory."""
+
+    cpu_time: float
+    memory: int
+
+
 class Process(Protocol):
     """A daemon process that was started."""
 
@@ -175,6 +183,9 @@ class Process(Protocol):
 
     def read_dump(self) -> str:
         """What it has written since it was asked last."""
+
+    def usage(self) -> Usage | None:
+        """What it uses now; None where that is not told."""
 
     def close(self) -> None:
         """Release what is held for it (its sockets too)."""

@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from gatekeep._host import DUMP_SIGNAL, GroupHome, Listener, Peer, Process, Socket, SpoolFile, Waiter
+from gatekeep._host import DUMP_SIGNAL, GroupHome, Listener, Peer, Process, Socket, SpoolFile, Usage, Waiter
 from gatekeep._settings import Bind, BindKind
 from gatekeep._waiters import AsyncioLoop, Hub, LoopWaiter, TrioLoop, TrioWaiter, is_asyncio
 
@@ -342,12 +342,23 @@ class RealProcess:
     def read_dump(self) -> str:
         return os.pread(self._dump, DUMP_LIMIT, 0).decode("utf-8", "replace") if self._dump >= 0 else ""
 
+    def usage(self) -> Usage | None:
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        # proc_pid_stat(5): utime and stime are the fields 14 and 15, rss is 24; here the third is the first.
+        return Usage((int(fields[11]) + int(fields[12])) / _TICKS, int(fields[21]) * _PAGE)
+
     def close(self) -> None:
         self.control.close()
         self.log.close()
         os.close(self._dump)
         self._dump = -1
         os.close(self._pidfd)
+
+
+_TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 
 def _catches(pid: int, number: int) -> bool:

@@ -74,7 +74,9 @@ def _check(name: str, value: object, spec: Spec) -> None:
 def plain_type(attribute: attrs.Attribute[Any]) -> type | None:
     """A setting's type, without the None of those that are derived where they are not given."""
     kind: Any = attribute.type
-    return float if kind == (float | None) else kind
+    if kind == (float | None):
+        return float
+    return int if kind == (int | None) else kind
 
 
 def _validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -356,6 +358,77 @@ class GroupSettings:
         least=0,
         precedent="the specification's starter configuration; mod_wsgi's raw default is 300",
     )
+    startup_timeout: float = setting(
+        60.0,
+        "How long a process may take from its start until the application is loaded; then a fresh one tries. 0: for ever.",
+        unit="seconds",
+        least=0,
+        precedent="puma (mod_wsgi-express has 15, which several processes that start at once on a busy machine may need)",
+    )
+    inactivity_timeout: float = setting(
+        0.0,
+        "How long a process may have nothing to do before it ends; the next request starts one. 0: for ever.",
+        unit="seconds",
+        least=0,
+        precedent="mod_wsgi",
+    )
+    eviction_timeout: float | None = setting(
+        None,
+        "How long requests may take to finish in a process that got SIGUSR1, or `gatekeep drain`.",
+        unit="seconds",
+        least=0,
+        derived="graceful-timeout",
+    )
+    maximum_requests: int = setting(
+        0,
+        "A process that has had so many requests is replaced. 0: never.",
+        least=0,
+        aliases=("--max-requests", "--limit-max-requests"),
+        precedent="mod_wsgi",
+    )
+    maximum_requests_jitter: int | None = setting(
+        None,
+        "Up to so many more, drawn for each process, so that they are not due together.",
+        least=0,
+        aliases=("--max-requests-jitter", "--limit-max-requests-jitter"),
+        derived="a tenth of maximum-requests",
+    )
+    restart_interval: float = setting(
+        0.0,
+        "A process that has served for so long is replaced. 0: never.",
+        unit="seconds",
+        least=0,
+        aliases=("--workers-lifetime",),
+        precedent="mod_wsgi",
+    )
+    restart_interval_jitter: float | None = setting(
+        None,
+        "Up to so much longer, drawn for each process, so that they are not due together.",
+        unit="seconds",
+        least=0,
+        derived="a tenth of restart-interval",
+    )
+    cpu_time_limit: float = setting(
+        0.0,
+        "A process that has used so much CPU time since its start is replaced. 0: never.",
+        unit="seconds",
+        least=0,
+        precedent="mod_wsgi",
+    )
+    memory_limit: int = setting(
+        0,
+        "A process whose resident memory stays above this is replaced. 0: never.",
+        unit="bytes",
+        least=0,
+        precedent="granian's workers-max-rss, which is in MiB",
+    )
+    script_reloading: str = setting(
+        "on",
+        "When the file of APP changes: replace the processes while the old ones serve (on), refuse the request and start anew "
+        "as mod_wsgi does (strict), or nothing (off).",
+        choices=("on", "strict", "off"),
+        precedent="mod_wsgi",
+    )
     cancel_on_disconnect: bool = setting(
         False, "Interrupt a request whose client's connection was reset while it runs."
     )
@@ -382,6 +455,18 @@ class GroupSettings:
             )
         },
     )
+
+    @property
+    def maximum_requests_jitter_or_default(self) -> int:
+        """maximum-requests-jitter, derived where it is not given."""
+        given = self.maximum_requests_jitter
+        return self.maximum_requests // 10 if given is None else given
+
+    @property
+    def restart_interval_jitter_or_default(self) -> float:
+        """restart-interval-jitter in seconds, derived where it is not given."""
+        given = self.restart_interval_jitter
+        return self.restart_interval / 10 if given is None or not self.restart_interval else given
 
 
 @attrs.frozen(kw_only=True)
@@ -572,12 +657,13 @@ class Settings:
         """A group's socket-timeout in seconds, derived where it is not given; `math.inf` for never.
 
         It must outlast every request that is not wedged, and the drain of one that is: the longest that a request may run, its
-        interruption, graceful-timeout, shutdown-timeout, and five seconds.
+        interruption, graceful-timeout or eviction-timeout, shutdown-timeout, and five seconds.
         """
         if group.socket_timeout is not None:
             return never_if_zero(group.socket_timeout)
         longest_run = fire_after(group.request_timeout, group.threads) + group.interrupt_timeout
-        return longest_run + self.graceful_timeout + group.shutdown_timeout + 5.0
+        window = max(self.graceful_timeout, group.eviction_timeout or 0.0)
+        return longest_run + window + group.shutdown_timeout + 5.0
 
     @property
     def response_socket_timeout(self) -> float:

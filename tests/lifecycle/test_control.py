@@ -32,7 +32,9 @@ SETTINGS = st.builds(
     socket_timeout=st.floats(0),
     fire=st.floats(0),
     interrupt_timeout=st.floats(0),
-    graceful_timeout=st.floats(0),
+    maximum_requests=COUNT,
+    inactivity_timeout=st.floats(0),
+    script_reloading=TEXT,
     debug=st.booleans(),
 )
 
@@ -93,8 +95,11 @@ def test_some_frames_have_no_payload(sent: bytes, kind: Kind) -> None:
     assert one_frame(sent) == (kind, b"")
 
 
+TO_DAEMON = (Kind.SETTINGS, Kind.HOPE, Kind.FINISH, Kind.STOP, Kind.ASK)
+
+
 def test_the_kinds_of_both_directions_are_apart() -> None:
-    assert all((kind < 16) == (kind in (Kind.SETTINGS, Kind.STOP, Kind.ASK)) for kind in Kind)
+    assert all((kind < 16) == (kind in TO_DAEMON) for kind in Kind)
 
 
 def test_what_has_no_kind_is_not_sent() -> None:

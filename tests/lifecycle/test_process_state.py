@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -13,22 +14,26 @@ from gatekeep.lifecycle._process_state import (
     ProcessState as State,
     ProcessStateError,
     after,
+    table,
 )
 
-TABLE = {
-    (State.STARTING, Event.READY): State.SERVING,
-    (State.STARTING, Event.STOP): State.STOPPING,
-    (State.STARTING, Event.EXIT): State.EXITED,
-    (State.SERVING, Event.READY): None,
-    (State.SERVING, Event.STOP): State.STOPPING,
-    (State.SERVING, Event.EXIT): State.EXITED,
-    (State.STOPPING, Event.READY): State.STOPPING,
-    (State.STOPPING, Event.STOP): State.STOPPING,
-    (State.STOPPING, Event.EXIT): State.EXITED,
-    (State.EXITED, Event.READY): None,
-    (State.EXITED, Event.STOP): None,
-    (State.EXITED, Event.EXIT): None,
-}
+_NEXT = {
+    State.STARTING: {"READY": State.SERVING, "DRAIN": State.STOPPING, "STOP": State.STOPPING, "EXIT": State.EXITED},
+    State.SERVING: {"DRAIN": State.DRAINING, "STOP": State.STOPPING, "EXIT": State.EXITED},
+    State.DRAINING: {
+        "DRAIN": State.DRAINING, "SUCCEED": State.FINISHING, "STOP": State.STOPPING, "EXIT": State.EXITED
+    },
+    State.FINISHING: {
+        "DRAIN": State.FINISHING, "SUCCEED": State.FINISHING, "STOP": State.STOPPING, "EXIT": State.EXITED
+    },
+    State.STOPPING: {
+        "READY": State.STOPPING, "DRAIN": State.STOPPING, "SUCCEED": State.STOPPING, "STOP": State.STOPPING,
+        "EXIT": State.EXITED,
+    },
+    State.EXITED: {},
+}  # fmt: skip
+
+TABLE = {(state, event): _NEXT[state].get(event.name) for state, event in product(State, Event)}
 
 
 def test_these_are_all_pairs() -> None:
@@ -63,3 +68,7 @@ def test_stopping_never_goes_back_and_exited_is_the_end(events: list[Event]) -> 
 @pytest.mark.parametrize("state", [State.STARTING, State.SERVING, State.STOPPING])
 def test_a_process_may_exit_in_any_state(state: State) -> None:
     assert after(state, Event.EXIT) is State.EXITED
+
+
+def test_the_documentation_shows_this_table() -> None:
+    assert table() in (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()

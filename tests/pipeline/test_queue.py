@@ -209,7 +209,10 @@ def test_a_process_that_is_told_to_end_by_a_stranger_is_replaced_within_shutdown
     running, lost = ask_in_threads(site, "/sleep?30", 1)
     site.log.wait_for("pickup.claimed")
     os.kill(pid, signal.SIGTERM)
-    assert site.log.wait_for("process.stopping", pid=pid)["reason"] == "a signal to this process"
+    with Client(site.address) as client:
+        assert client.get("/plain").status == 200
+    drained = site.log.wait_for("drain.started", pid=pid)
+    assert drained["reason"] == "SIGTERM at the process"
     with Client(site.address) as client:
         assert client.get("/plain").status == 200
     join(running)

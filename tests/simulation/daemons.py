@@ -14,7 +14,9 @@ from anyio.lowlevel import checkpoint
 
 from gatekeep._frames import Decoder
 from gatekeep.lifecycle import _control
+from gatekeep.lifecycle._drain import Order
 from gatekeep.lifecycle._slots import Board, Row, RowState
+from gatekeep.lifecycle._triggers import EVICTION, SHUTDOWN, Trigger
 from gatekeep.pool._patience import GIVE_WAY
 from gatekeep.pool._pickup import claim
 from gatekeep.pool._verdict import Verdict, judge
@@ -26,6 +28,12 @@ from .sockets import GATEWAY, Kind, SimListener, SimSocket, pair
 
 if TYPE_CHECKING:
     from .world import World
+
+_ORDERS = {
+    int(_control.Kind.HOPE): Order.HOPE,
+    int(_control.Kind.FINISH): Order.FINISH,
+    int(_control.Kind.STOP): Order.STOP,
+}
 
 POINTS = ("before accept", "after envelope", "before GO", "after GO", "mid data", "before END")
 """Where a process may die while it has to do with a request."""
@@ -80,6 +88,9 @@ class SimProcess:
     def read_dump(self) -> str:
         return ""
 
+    def usage(self) -> None:
+        return None
+
     def close(self) -> None:
         assert self._daemon.end, "it lives"
         self.control.close()
@@ -111,7 +122,7 @@ class SimDaemon:
         self._threads: list[Actor] = []
         self._dying = False
         self._frozen_until = 0.0
-        self._told = False
+        self._order: Order | None = None
         self._loaded = False
         self._stopping = False
         self._running = 0
@@ -149,7 +160,9 @@ class SimDaemon:
         for _ in range(self.world.random.randrange(3)):
             yield NOW
         if name == "SIGTERM" and self._loaded:
-            self._told = True
+            self._wish(SHUTDOWN)
+        elif name == "SIGUSR1" and self._loaded:
+            self._wish(EVICTION)
         else:
             self.die(f"killed by {name}")
 
@@ -217,6 +230,9 @@ class SimDaemon:
         except OSError:
             pass
 
+    def _wish(self, trigger: Trigger) -> None:
+        self._tell(_control.Wish(trigger.name, "simulated"))
+
     def _serve(self, settings: _control.DaemonSettings, load_time: float) -> Steps:
         self._loaded = True
         self._queue_timeout = settings.queue_timeout
@@ -232,14 +248,38 @@ class SimDaemon:
         if settings.beats:
             self._start_thread("monitor", self._beat())
         self._row.set_state(RowState.SERVING)
-        yield Wait(lambda: self._told or self.control.readable())
-        self._row.set_state(RowState.STOPPING)
-        yield NOW
-        self._stopping = True
-        self.world.note(self.owner, "stopping")
-        yield Wait(lambda: not self._running)
+        orders = Decoder()
+        while not (self._order and self._is_idle()):
+            # A process that hopes looks from time to time whether it is idle.
+            yield Wait(lambda: self._is_told() or (self._order is not None and self._is_idle()))
+            if self._is_told():
+                self._hear(orders)
+            if self._order is Order.HOPE and self._is_idle():
+                self._order = Order.FINISH
+            if self._order not in (None, Order.HOPE) and not self._stopping:
+                self._row.set_state(RowState.STOPPING)
+                yield NOW
+                self._stopping = True
+                self.world.note(self.owner, "stopping")
         yield NOW
         self.die("exit status 0")
+
+    def _is_told(self) -> bool:
+        return self._order is not Order.STOP and self.control.readable()
+
+    def _is_idle(self) -> bool:
+        return not self._running
+
+    def _hear(self, decoder: Decoder) -> None:
+        try:
+            data = self.control.recv(65536)
+        except OSError:
+            data = b""
+        decoder.feed(data)
+        orders = [_ORDERS[kind] for kind, _ in decoder.frames() if kind in _ORDERS]
+        for order in orders if data else [Order.STOP]:
+            if self._order is None or order.value > self._order.value:
+                self._order = order
 
     def _beat(self) -> Steps:
         while True:

@@ -1,7 +1,10 @@
 """What gateway and daemon say to each other over the control socket. Pure: the messages and their frames.
 
-    gateway → daemon   SETTINGS (first)   STOP   ASK
-    daemon → gateway   READY   FAILED   BEAT   STACKS (the answer to ASK)
+    gateway → daemon   SETTINGS (first)   HOPE   FINISH   STOP   ASK
+    daemon → gateway   READY   FAILED   BEAT   STACKS (the answer to ASK)   WISH
+
+HOPE, FINISH and STOP are the orders of a drain (see `_drain.Order`): each may follow those before it. A WISH is a reason for a
+drain that the daemon has found itself; whether and when there is one decides the gateway.
 
 An end of stream at the daemon means that the gateway is gone; at the gateway it means nothing: the process's end comes from
 the system.
@@ -13,7 +16,10 @@ from enum import IntEnum
 
 import msgspec
 
+from gatekeep._deadlines import fire_after
 from gatekeep._frames import frame
+from gatekeep._settings import GroupSettings, never_if_zero
+from gatekeep.lifecycle._slots import rows_for
 
 
 class Kind(IntEnum):
@@ -22,10 +28,13 @@ class Kind(IntEnum):
     SETTINGS = 1
     STOP = 2
     ASK = 3
+    HOPE = 4
+    FINISH = 5
     READY = 16
     FAILED = 17
     BEAT = 18
     STACKS = 19
+    WISH = 20
 
 
 class DaemonSettings(msgspec.Struct, array_like=True):
@@ -46,7 +55,9 @@ class DaemonSettings(msgspec.Struct, array_like=True):
         interrupt_sockets: whether the socket that its thread is blocked in may be shut.
         cancel_on_disconnect: whether requests are interrupted whose clients have gone.
         beats: whether it gives signs of life.
-        graceful_timeout: seconds in which a process that must be replaced hopes to become idle.
+        maximum_requests: after so many it wishes to be replaced; 0 for never.
+        inactivity_timeout: seconds without a request after which it wishes to end; inf for never.
+        script_reloading: "off", "on" or "strict".
         debug: whether events at debug are wanted.
     """
 
@@ -69,14 +80,66 @@ class DaemonSettings(msgspec.Struct, array_like=True):
     interrupt_sockets: bool
     cancel_on_disconnect: bool
     beats: bool
-    graceful_timeout: float
+    maximum_requests: int
+    inactivity_timeout: float
+    script_reloading: str
     debug: bool
+
+
+def settings_for(
+    group: GroupSettings,
+    *,
+    row: int,
+    folders: list[str],
+    module_path: list[str],
+    socket_timeout: float,
+    maximum_requests: int,
+    debug: bool,
+) -> DaemonSettings:
+    """A group's settings, as the process with that row is told them."""
+    return DaemonSettings(
+        group=group.name,
+        row=row,
+        rows=rows_for(group.processes),
+        processes=group.processes,
+        threads=group.threads,
+        module=group.app.module,
+        path=group.app.path,
+        attribute=group.app.attribute,
+        factory=group.app.factory,
+        folders=folders,
+        module_path=module_path,
+        shutdown_timeout=group.shutdown_timeout,
+        queue_timeout=never_if_zero(group.queue_timeout),
+        socket_timeout=socket_timeout,
+        fire=fire_after(group.request_timeout, group.threads),
+        interrupt_timeout=group.interrupt_timeout,
+        interrupt_sockets=group.interrupt_sockets,
+        cancel_on_disconnect=group.cancel_on_disconnect,
+        beats=group.deadlock_timeout > 0,
+        maximum_requests=maximum_requests,
+        inactivity_timeout=never_if_zero(group.inactivity_timeout),
+        script_reloading=group.script_reloading,
+        debug=debug,
+    )
 
 
 class Ready(msgspec.Struct, array_like=True):
     """The application is loaded and the workers accept requests."""
 
     load_time: float
+
+
+class Wish(msgspec.Struct, array_like=True):
+    """Something asks for this process's end.
+
+    Attributes:
+        trigger: its name in `_triggers.TRIGGERS`.
+        reason: a sentence for the log.
+    """
+
+    trigger: str
+    reason: str
 
 
 class Failed(msgspec.Struct, array_like=True):
@@ -118,6 +181,7 @@ _KINDS: dict[type[msgspec.Struct], Kind] = {
     Ready: Kind.READY,
     Failed: Kind.FAILED,
     Stacks: Kind.STACKS,
+    Wish: Kind.WISH,
 }
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -126,8 +190,11 @@ decode_settings = msgspec.msgpack.Decoder(DaemonSettings).decode
 decode_ready = msgspec.msgpack.Decoder(Ready).decode
 decode_failed = msgspec.msgpack.Decoder(Failed).decode
 decode_stacks = msgspec.msgpack.Decoder(Stacks).decode
+decode_wish = msgspec.msgpack.Decoder(Wish).decode
 decode_log = msgspec.msgpack.Decoder(LogRecord).decode
 
+HOPE = frame(Kind.HOPE)
+FINISH = frame(Kind.FINISH)
 STOP = frame(Kind.STOP)
 ASK = frame(Kind.ASK)
 BEAT = frame(Kind.BEAT)

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from gatekeep._events import request_name
+from gatekeep._events import Outcome, Record, request_name
 from gatekeep._group import Group
 from gatekeep._host import Process
 from gatekeep._processes import ThreadReport
@@ -35,7 +35,7 @@ async def dump(process: Process) -> str:
 
 
 def lost(row: Row, group: Group, now: float) -> list[dict[str, Any]]:
-    """What its threads were running: the fields of an event for each request."""
+    """What its threads were running that nobody will answer any more: the fields of an event for each request."""
     return [
         {
             "thread": report.number,
@@ -44,8 +44,15 @@ def lost(row: Row, group: Group, now: float) -> list[dict[str, Any]]:
             "path": report.path,
             "age": round(report.age, 3),
         }
-        for report in threads_of_row(row, group, now)
+        for running in row.running()
+        if not _is_answered(group.find(running.request))
+        for report in (_of_slot(running, group, now),)
     ]
+
+
+def _is_answered(record: Record | None) -> bool:
+    """Whether its client has what it will get: a thread that does not end may have lost its request long ago."""
+    return record is not None and record.outcome not in (None, Outcome.LOST, Outcome.TRUNCATED)
 
 
 def threads_of_row(row: Row, group: Group, now: float) -> tuple[ThreadReport, ...]:

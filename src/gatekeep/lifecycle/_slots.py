@@ -40,6 +40,11 @@ class Running:
     began: float
 
 
+def rows_for(processes: int) -> int:
+    """How many rows a group of so many processes needs: while some of them finish, others serve already in their places."""
+    return 2 * processes + 1
+
+
 def board_size(rows: int, threads: int) -> int:
     """The scoreboard's size in bytes."""
     return rows * (_ROW_FIELDS + threads * _SLOT_FIELDS) * _FIELD_BYTES

@@ -1,72 +1,46 @@
-"""Starts a group's daemon processes, watches them from outside, starts them again, stops them.
+"""Starts a group's daemon processes, replaces them, stops them. It lives outside of them, so it works when their Python does not.
 
-It lives in the gateway's process, so it works when the Python of a daemon does not. Each seat of the group is kept by one task.
+Each seat of the group is kept by one task. A process that is to be replaced keeps its seat until its successor is ready: then it
+accepts no more and finishes what it runs (see `_drain`), while the successor serves already.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import anyio
 import attrs
-import msgspec
 from anyio.abc import TaskGroup, TaskStatus
 
-from gatekeep._channel import Channel
-from gatekeep._deadlines import fire_after, lateness
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger
-from gatekeep._frames import Decoder, FrameError
 from gatekeep._group import Group
-from gatekeep._host import GroupHome, Host, Process
+from gatekeep._host import GroupHome, Host
 from gatekeep._processes import ProcessReport
 from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep._statistics import Counters
 from gatekeep.lifecycle import _control, _postmortem
-from gatekeep.lifecycle._control import BEAT_INTERVAL, Kind
-from gatekeep.lifecycle._liveness import SUSPECT_AFTER, Action, Liveness, State as LivenessState
-from gatekeep.lifecycle._postmortem import Question
-from gatekeep.lifecycle._process_state import ProcessEvent, ProcessState, ProcessStateError, after
+from gatekeep.lifecycle._child import Child
+from gatekeep.lifecycle._drain import Life, Order, Timers
+from gatekeep.lifecycle._heartbeat import Heartbeat
+from gatekeep.lifecycle._liveness import Liveness
+from gatekeep.lifecycle._process_state import ProcessState
+from gatekeep.lifecycle._recycle import Limits, Recycle
 from gatekeep.lifecycle._respawn import Respawn
-from gatekeep.lifecycle._slots import Board
-
-LOG_PACKET = 1 << 18
-"""Bytes that hold any packet of the log socket."""
-
-UNREADABLE = (FrameError, ProcessStateError, msgspec.MsgspecError, ValueError, RecursionError)
-"""What bytes that are no message of ours end in."""
-
-DEADLOCK = "deadlock-timeout"
+from gatekeep.lifecycle._slots import Board, Row, rows_for
+from gatekeep.lifecycle._triggers import EVICTION, RELOAD, SCRIPT, SHUTDOWN, TRIGGERS, Trigger
+from gatekeep.lifecycle._turns import Turns
 
 SPAWN_PAUSE = 0.5
 """Seconds before another try where the system would not start a process."""
 
+ECHO = 0.5
+"""Seconds within which a signal at a process may be part of the gateway's own stop: systemd sends SIGTERM to all of them."""
 
-class Daemon:
-    """One daemon process, as the supervisor knows it."""
-
-    def __init__(self, process: Process, seat: int, now: float, deadlock_timeout: float) -> None:
-        self.process = process
-        self.seat = seat
-        self.state = ProcessState.STARTING
-        self.started = now
-        self.failure: _control.Failed | None = None
-        self.decoder = Decoder()
-        self.liveness = Liveness(deadlock_timeout)
-        self.questions: list[Question] = []
-        self.dumping = anyio.Lock()
-
-    def happened(self, event: ProcessEvent) -> None:
-        """Move on in the table."""
-        self.state = after(self.state, event)
-
-    def describe_state(self) -> str:
-        """For people."""
-        if self.state is ProcessState.SERVING:
-            return "ready" if self.liveness.state is LivenessState.ALIVE else "suspect"
-        return self.state.name.lower()
+CROWDED = 0.1
+"""Seconds that a request may wait for a worker before a process that sleeps is woken for it."""
 
 
 class Supervisor:
@@ -75,6 +49,7 @@ class Supervisor:
     Args:
         folders: what comes first on the daemons' module path; `module_path` is the gateway's own.
         socket_timeout: the group's (see `Settings.socket_timeout_of`), `math.inf` for never.
+        graceful_timeout: seconds in which a process that must go hopes to become idle.
         debug: whether the daemons shall send events at debug.
     """
 
@@ -99,17 +74,28 @@ class Supervisor:
         self._home = home
         self._counters = counters
         self._log = log
-        self._folders = folders
-        self._module_path = module_path
-        self._debug = debug
-        self._socket_timeout = socket_timeout
-        self._graceful_timeout = graceful_timeout
-        self._board = Board(home.board, settings.processes, settings.threads)
-        self._respawn = Respawn()
-        self._daemons: dict[int, Daemon] = {}
-        self._stopping = False
+        self._settings_for = partial(
+            _control.settings_for, settings,
+            folders=folders, module_path=module_path, socket_timeout=socket_timeout, debug=debug,
+        )  # fmt: skip
+        self._timers = _timers(settings, graceful_timeout)
+        self._board = Board(home.board, rows_for(settings.processes), settings.threads)
+        self._rows: list[Row] = [self._board.row(index) for index in range(self._board.rows)]
+        self._children: dict[int, Child] = {}
+        self._heartbeat = Heartbeat(
+            host.clock, group, self, self._children.values, counters, log,
+            judges=settings.deadlock_timeout > 0,
+        )  # fmt: skip
+        self._respawn = Respawn(self._chance)
+        self._turns: Turns[Child] = Turns()
+        self._sleepers: list[anyio.Event] = []
+        self._is_wanted = False
+        self._generation = 0
+        self._stopped = anyio.Event()
+        self._row_freed = anyio.Event()
         self._first_ready = anyio.Event()
         self._finished = anyio.Event()
+        self._tasks: TaskGroup
         self._last_failure = _control.Failed("no process became ready", "")
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -121,352 +107,416 @@ class Supervisor:
             CannotStart: three processes ended before the first one was ready.
         """
         try:
-            async with anyio.create_task_group() as judge:
-                if self._settings.deadlock_timeout:
-                    judge.start_soon(self._judge)
-                async with anyio.create_task_group() as seats:
+            async with anyio.create_task_group() as carer:
+                carer.start_soon(self._heartbeat.run)
+                async with anyio.create_task_group() as self._tasks:
                     for seat in range(self._settings.processes):
-                        seats.start_soon(self._keep_seat, seat)
+                        self._tasks.start_soon(self._keep_seat, seat)
                     await self._first_ready.wait()
                     task_status.started()
-                judge.cancel_scope.cancel()
+                carer.cancel_scope.cancel()
         finally:
             self._board.release()
             self._finished.set()
 
     async def stop(self) -> None:
         """Stop all processes: each has shutdown-timeout to finish what it runs, then it is killed. `run` returns after that."""
-        self._stopping = True
-        for daemon in tuple(self._daemons.values()):
-            self._tell_to_stop(daemon)
+        self._begin_stop()
+        for child in tuple(self._children.values()):
+            self.obey(child, child.life.stop(self._host.clock.now()))
         with anyio.move_on_after(self._settings.shutdown_timeout):
             await self._finished.wait()
         self.kill()
 
     def kill(self) -> None:
         """Kill what is left of them."""
-        self._stopping = True
-        for daemon in self._daemons.values():
-            self._log.error("process.killed", **self._describe(daemon), reason="shutdown-timeout is over")
-            self._log_lost(daemon)
-            daemon.process.kill()
+        self._begin_stop()
+        for child in self._children.values():
+            self.obey(child, [Order.KILL])
 
-    def _tell_to_stop(self, daemon: Daemon) -> None:
-        if daemon.state is ProcessState.STARTING:
-            daemon.process.terminate()  # it would hear nothing before the application is loaded
-        daemon.happened(ProcessEvent.STOP)
-        self._send(daemon, _control.STOP)
+    def _begin_stop(self) -> None:
+        self._stopped.set()
+        for sleeper in self._sleepers:
+            sleeper.set()
 
-    def _send(self, daemon: Daemon, data: bytes) -> None:
-        try:
-            daemon.process.control.send(data)
-        except OSError:
-            pass  # it is ending by itself, or reads nothing
+    @property
+    def _stopping(self) -> bool:
+        return self._stopped.is_set()
 
     # --- one seat
 
     async def _keep_seat(self, seat: int) -> None:
+        incumbent: Child | None = None
         while not self._stopping:
-            try:
-                process = await self._host.processes.spawn(self._home)
-            except OSError as error:
-                await self._spawn_failed(error)
+            child = await self._start(seat)
+            if child is None:
                 continue
-            daemon = Daemon(
-                process, seat, self._host.clock.now(), never_if_zero(self._settings.deadlock_timeout)
-            )
-            await self._watch(daemon)
-            self._give_up_if_hopeless()
+            self._tasks.start_soon(self._live, child)
+            await child.settled.wait()
+            if child.ready_at is None:
+                continue  # an incumbent that lives serves on meanwhile
+            if incumbent is not None:
+                self._succeed(incumbent)
+            incumbent = child
+            await child.vacates.wait()
+            if not child.life.gets_successor:
+                await child.over.wait()
+                await self._sleep()
+
+    async def _start(self, seat: int) -> Child | None:
+        """Start a process when it is time for it. None where the system would not, or nobody wants it any more."""
+        row = await self._wait_for_start()
+        if row is None:
+            return None
+        try:
+            process = await self._host.processes.spawn(self._home)
+        except OSError as error:
+            self._give_back(row)
+            await self._spawn_failed(error)
+            return None
+        now = self._host.clock.now()
+        liveness = Liveness(never_if_zero(self._settings.deadlock_timeout))
+        child = Child(process, seat, row, Life(self._timers, now), liveness, now)
+        child.generation = self._generation
+        self._children[process.pid] = child
+        self._counters.process_starts += 1
+        self._group.process_started(process.pid)
+        self._log.info("process.started", **self.describe(child))
+        if self._stopping:
+            self.obey(child, child.life.stop(now))  # we were told while it was being started
+        self._heartbeat.look_again()
+        return child
+
+    async def _wait_for_start(self) -> Row | None:
+        """Until the pause after a failure is over, and there is a row on the scoreboard."""
+        while not self._stopping:
+            pause = self._respawn.next_start - self._host.clock.now()
+            if pause > 0:
+                await self._pause(pause)
+            elif self._rows:
+                return self._rows.pop(0)
+            else:
+                await self._row_freed.wait()
+        return None
+
+    async def _pause(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await self._stopped.wait()
+
+    def _give_back(self, row: Row) -> None:
+        row.clear()
+        self._rows.append(row)
+        self._row_freed.set()
+        self._row_freed = anyio.Event()
 
     async def _spawn_failed(self, error: OSError) -> None:
         self._log.error("process.spawn_failed", group=self._group.name, reason=str(error))
         self._last_failure = _control.Failed(f"the system would not start a process: {error}", "")
-        self._respawn.ended()
-        self._give_up_if_hopeless()
-        await anyio.sleep(SPAWN_PAUSE)
+        self._failed()
+        await self._pause(SPAWN_PAUSE)
 
-    def _give_up_if_hopeless(self) -> None:
+    def _failed(self) -> None:
+        """A start has failed."""
+        self._respawn.failed(self._host.clock.now())
         if self._respawn.is_hopeless() and not self._stopping:
-            self._stopping = True
+            self._begin_stop()
             raise CannotStart(self._last_failure.reason, self._last_failure.traceback)
 
-    async def _watch(self, daemon: Daemon) -> None:
+    def _succeed(self, incumbent: Child) -> None:
+        if not incumbent.life.is_over:
+            self.obey(incumbent, incumbent.life.succeed(self._host.clock.now()))
+            self._heartbeat.look_again()
+
+    # --- idle groups
+
+    async def _sleep(self) -> None:
+        """The seat stays empty until a request wants it ("the intent is to reclaim memory")."""
+        if self._stopping or self._is_wanted:
+            self._is_wanted = False
+            return
+        sleeper = anyio.Event()
+        self._sleepers.append(sleeper)
+        self._log.info("group.sleeping", group=self._group.name, asleep=len(self._sleepers))
+        await sleeper.wait()
+
+    def _wake(self) -> None:
+        """A request was offered while some process sleeps, or goes to sleep."""
+        now = self._host.clock.now()
+        is_crowded = now - self._group.oldest_offer(now) > CROWDED
+        if (self._group.is_ready() and not is_crowded) or self._is_starting():
+            return
+        if self._sleepers:
+            self._sleepers.pop().set()
+        else:
+            self._is_wanted = True
+        if not self._sleepers and not any(not child.life.gets_successor for child in self._children.values()):
+            self._group.wake = None
+
+    def _is_starting(self) -> bool:
+        return any(child.life.state is ProcessState.STARTING for child in self._children.values())
+
+    # --- one process
+
+    async def _live(self, child: Child) -> None:
         """See one process through its life. Kills it when cancelled."""
-        process = daemon.process
-        self._daemons[process.pid] = daemon
-        self._counters.process_starts += 1
-        self._group.process_started(process.pid)
-        self._log.info("process.started", **self._describe(daemon))
-        if self._stopping:
-            self._tell_to_stop(daemon)  # we were told while it was being started
+        settings = self._settings_for(row=child.row.index, maximum_requests=self._maximum_requests())
         try:
             async with anyio.create_task_group() as ears:
-                ears.start_soon(self._listen_control, daemon)
-                ears.start_soon(self._listen_log, daemon)
-                end = await process.wait()
+                ears.start_soon(child.listen, self._host.net, self, settings)
+                end = await child.process.wait()
                 ears.cancel_scope.cancel()
-            self._read_rest(daemon)
-            self._ended(daemon, end)
+            child.read_rest(self)
+            self._ended(child, end)
         finally:
-            await self._bury(daemon)
+            await self._bury(child)
 
-    async def _bury(self, daemon: Daemon) -> None:
-        process = daemon.process
-        if daemon.state is not ProcessState.EXITED:
-            daemon.happened(ProcessEvent.STOP)
-            process.kill()
+    async def _bury(self, child: Child) -> None:
+        if not child.life.is_over:
+            child.life.stop(self._host.clock.now())
+            child.process.kill()
             with anyio.CancelScope(shield=True):
-                self._ended(daemon, await process.wait())
-        self._board.row(daemon.seat).clear()
-        del self._daemons[process.pid]
-        process.close()
+                self._ended(child, await child.process.wait())
+        del self._children[child.pid]
+        self._give_back(child.row)
+        child.process.close()
+        for event in (child.settled, child.vacates, child.over):
+            event.set()
+        self._turn_to(self._turns.done(child))
 
-    def _ended(self, daemon: Daemon, end: str) -> None:
-        planned = daemon.state is ProcessState.STOPPING
-        daemon.happened(ProcessEvent.EXIT)
+    def _ended(self, child: Child, end: str) -> None:
+        state, now = child.life.state, self._host.clock.now()
+        is_planned = state is ProcessState.STOPPING or (
+            child.life.trigger is not None and end == "exit status 0"
+        )
+        child.life.exited()
         self._counters.process_ends += 1
-        self._group.process_ended(daemon.process.pid)
-        if not planned:
-            self._log_lost(daemon)
-            self._note_failure(daemon, end)
-        say = self._log.info if planned or daemon.failure else self._log.error
+        self._group.process_ended(child.pid)
+        for fields in _postmortem.lost(child.row, self._group, now):
+            self._log.error("process.lost_request", **self.describe(child), **fields)
+        say = self._log.info if is_planned or child.failure else self._log.error
         say(
             "process.exited",
-            **self._describe(daemon),
+            **self.describe(child),
             end=end,
-            planned=planned,
-            uptime=round(self._host.clock.now() - daemon.started, 3),
+            planned=is_planned,
+            trigger=child.life.trigger.name if child.life.trigger else "",
+            uptime=round(now - child.started, 3),
         )
+        try:
+            if not is_planned and child.ready_at is not None:
+                self._respawn.died(now, now - child.ready_at)
+            elif not is_planned:
+                self._note_failure(child, end)
+        finally:
+            if self._respawn.failing and not self._group.is_ready() and not self._stopping:
+                self._say_failing(now)
 
-    def _note_failure(self, daemon: Daemon, end: str) -> None:
-        self._respawn.ended()
-        failure = daemon.failure or _control.Failed(
+    def _note_failure(self, child: Child, end: str) -> None:
+        failure = child.failure or _control.Failed(
             f"a process of group {self._group.name} ended before it was ready: {end}", ""
         )
-        if failure != self._last_failure and daemon.failure:
-            self._log.error("process.load_failed", **self._describe(daemon), **_texts(failure))
+        if failure != self._last_failure and child.failure:
+            self._log.error("process.load_failed", **self.describe(child), **_texts(failure))
         self._last_failure = failure
+        self._failed()
 
-    def _log_lost(self, daemon: Daemon) -> None:
-        for fields in _postmortem.lost(self._board.row(daemon.seat), self._group, self._host.clock.now()):
-            self._log.error("process.lost_request", **self._describe(daemon), **fields)
+    def _say_failing(self, now: float) -> None:
+        pause = max(0.0, self._respawn.next_start - now)
+        self._log.error(
+            "group.failing",
+            group=self._group.name,
+            next_start=round(pause, 3),
+            reason=self._last_failure.reason,
+        )
+        self._group.starts_fail(max(now, self._respawn.next_start))
 
-    def _describe(self, daemon: Daemon) -> dict[str, Any]:
-        return {"group": self._group.name, "pid": daemon.process.pid, "seat": daemon.seat}
+    def describe(self, child: Child) -> dict[str, Any]:
+        """Its fields in the log."""
+        return {"group": self._group.name, "pid": child.pid, "seat": child.seat}
 
-    # --- signs of life
+    # --- drains
 
-    async def _judge(self) -> None:
-        """Look after the processes that say nothing. Whatever has been said is read before any of them is judged."""
-        planned = self._host.clock.now()
-        async with anyio.create_task_group() as dumps:
-            while True:
-                now = self._host.clock.now()
-                missed = lateness(planned, now)
-                for daemon in tuple(self._daemons.values()):
-                    self._read_control(daemon)
-                    if missed:
-                        daemon.liveness.late(now)  # we were stopped ourselves
-                    if daemon.state is ProcessState.SERVING:
-                        self._act(daemon, daemon.liveness.tick(now), dumps)
-                planned = max(now, min(self._next_looks(), default=math.inf))
-                planned = min(planned, now + SUSPECT_AFTER)
-                await anyio.sleep(planned - now)
-
-    def _next_looks(self) -> Iterator[float]:
-        for daemon in self._daemons.values():
-            if daemon.state is ProcessState.SERVING:
-                yield daemon.liveness.next_look()
-
-    def _act(self, daemon: Daemon, actions: list[Action], dumps: TaskGroup) -> None:
-        group, pid = self._group, daemon.process.pid
-        silent = round(self._host.clock.now() - daemon.liveness.last_beat, 3)
-        for action in actions:
-            match action:
-                case Action.SUSPECT:
-                    self._log.warning(
-                        "process.suspect", **self._describe(daemon), silent=silent, reason="no sign of life"
-                    )
-                    # What it accepted, it had accepted before the first beat that it missed.
-                    group.process_suspected(pid, daemon.liveness.last_beat + BEAT_INTERVAL)
-                case Action.DUMP_STACKS:
-                    dumps.start_soon(self._write_stacks, daemon, silent, dumps)
-                case Action.KILL:
-                    self._log.error("process.killed", **self._describe(daemon), reason=DEADLOCK)
-                    daemon.process.kill()
-
-    async def _write_stacks(self, daemon: Daemon, silent: float, dumps: TaskGroup) -> None:
-        stacks = await self._dump(daemon)
-        if daemon.liveness.state in (LivenessState.DUMPING, LivenessState.KILLED):
-            self._counters.deadlocks += 1
-            self._log.error(
-                "process.deadlocked",
-                **self._describe(daemon),
-                timer=DEADLOCK,
-                silent=silent,
-                stacks=stacks,
-                reason="no sign of life for deadlock-timeout" + ("" if stacks else "; it wrote no stacks"),
+    def drain(self, child: Child, trigger: Trigger, reason: str) -> None:
+        """Something asks for the end of a process."""
+        if self._stopping or child.life.is_over:
+            return
+        others_serve = any(pid != child.pid for pid in self._group.ready())
+        was_serving = child.is_serving
+        orders = child.life.drain(trigger, self._host.clock.now(), is_needed=not others_serve)
+        if was_serving:
+            self._log.info(
+                "drain.started",
+                **self.describe(child),
+                trigger=trigger.name,
+                reason=reason,
+                planned=trigger.planned,
+                window=self._timers.window(trigger),
             )
-        self._act(daemon, daemon.liveness.dumped(), dumps)
+        if not child.life.gets_successor:
+            self._group.wake = self._wake
+        if trigger.planned and trigger.succeeded and not child.vacates.is_set():
+            self._turn_to(self._turns.ask(child))
+        else:
+            child.vacates.set()
+        self.obey(child, orders)
+        self._heartbeat.look_again()
+
+    def _turn_to(self, child: Child | None) -> None:
+        if child is not None:
+            child.vacates.set()
+
+    def obey(self, child: Child, orders: list[Order]) -> None:
+        """Do what its life asks for."""
+        for order in orders:
+            if order is Order.KILL:
+                self._log.error("process.killed", **self.describe(child), reason="shutdown-timeout is over")
+                child.process.kill()
+                continue
+            if order is not Order.HOPE:
+                self._group.process_finishing(child.pid)
+            child.order(order)
+        if orders:
+            self._heartbeat.look_again()
+
+    def reload(self) -> int:
+        """Replace all processes, one after the other. Returns how many."""
+        return self._replace_all(RELOAD, "a reload was asked for")
+
+    def _replace_all(self, trigger: Trigger, reason: str, first: Child | None = None) -> int:
+        self._generation += 1
+        serving = [child for child in self._children.values() if child.is_serving]
+        for child in sorted(serving, key=lambda child: child is not first):
+            self.drain(child, trigger, reason)
+        return len(serving)
+
+    def evict(self, pid: int) -> bool:
+        """Replace one process now. False where there is none of that pid."""
+        child = self._children.get(pid)
+        if child is None:
+            return False
+        self.drain(child, EVICTION, "a drain was asked for")
+        return True
+
+    # --- what a process says (see `_child.Ears`)
+
+    def said_ready(self, child: Child, ready: _control.Ready) -> None:
+        """It takes requests."""
+        now = self._host.clock.now()
+        child.life.ready()
+        child.ready_at = now
+        child.liveness.ready(now)
+        child.recycle = Recycle(self._limits(), now)
+        self._respawn.ready()
+        if child.is_serving:
+            self._group.process_ready(child.pid)
+        self._first_ready.set()
+        child.settled.set()
+        self._log.info("process.ready", **self.describe(child), load_time=round(ready.load_time, 3))
+        if ready.load_time > self._timers.startup / 3:
+            self._log.warning(
+                "process.slow_start",
+                **self.describe(child),
+                load_time=round(ready.load_time, 3),
+                timer="startup-timeout",
+                reason="a start on a busy machine may take longer than startup-timeout allows",
+            )
+        if child.generation < self._generation:
+            self.drain(child, RELOAD, "a reload was asked for while it started")
+        self._heartbeat.look_again()
+
+    def said_wish(self, child: Child, wish: _control.Wish) -> None:
+        """It wants to be replaced, or to end."""
+        trigger = TRIGGERS[wish.trigger]
+        if trigger is SHUTDOWN:
+            self._tasks.start_soon(self._after_echo, child, wish.reason)
+        elif trigger in SCRIPT and child.generation == self._generation:
+            # What one of them has noticed concerns all that were started before.
+            self._replace_all(trigger, wish.reason, first=child)
+        else:
+            self.drain(child, trigger, wish.reason)
+
+    async def _after_echo(self, child: Child, reason: str) -> None:
+        await self._pause(ECHO)
+        self.drain(child, SHUTDOWN, reason)
+
+    def said_log(self, child: Child, record: _control.LogRecord) -> None:
+        """It logs."""
+        if record.dropped:
+            self._counters.dropped_log_records += record.dropped
+            self._log.warning("log.dropped", **self.describe(child), count=record.dropped)
+        say = getattr(self._log, record.level)
+        say(record.event, pid=child.pid, **record.fields)
+
+    def beat(self, child: Child) -> None:
+        """It gave a sign of life."""
+        self._heartbeat.beat(child)
+
+    def misspoke(self, child: Child, error: Exception) -> None:
+        """What it said makes no sense (its application may have written to our descriptors): it alone pays for it."""
+        self._log.error("process.misspoke", **self.describe(child), reason=str(error))
+        child.process.kill()
+
+    # --- asked by people
 
     async def report(self) -> list[ProcessReport]:
         """What all processes do at this moment: asked of each, or found out where one does not answer."""
         reports: dict[int, ProcessReport] = {}
 
-        async def ask(daemon: Daemon) -> None:
-            reports[daemon.seat] = await self._report(daemon)
+        async def ask(child: Child) -> None:
+            reports[child.pid] = await self._report(child)
 
         async with anyio.create_task_group() as tasks:
-            for daemon in tuple(self._daemons.values()):
-                tasks.start_soon(ask, daemon)
-        return [reports[seat] for seat in sorted(reports)]
+            for child in tuple(self._children.values()):
+                tasks.start_soon(ask, child)
+        return sorted(reports.values(), key=lambda report: (report.seat, -report.uptime))
 
-    async def _report(self, daemon: Daemon) -> ProcessReport:
+    async def _report(self, child: Child) -> ProcessReport:
         now = self._host.clock.now()
-        row = self._board.row(daemon.seat)
         report = ProcessReport(
             self._group.name,
-            daemon.process.pid,
-            daemon.seat,
-            daemon.describe_state(),
-            now - daemon.started,
-            _postmortem.threads_of_row(row, self._group, now),
+            child.pid,
+            child.seat,
+            child.describe_state(),
+            now - child.started,
+            _postmortem.threads_of_row(child.row, self._group, now),
         )
-        answer = await self._ask(daemon) if daemon.state is not ProcessState.STARTING else None
+        answer = await child.ask() if child.ready_at is not None else None
         if answer is not None:
             return attrs.evolve(report, threads=_postmortem.threads_of_answer(answer))
-        dump = await self._dump(daemon)
+        dump = await self._heartbeat.dump(child)
         note = "it did not answer; this is what it wrote at a signal" if dump else "it did not answer"
         return attrs.evolve(report, dump=dump, note=note)
 
-    async def _dump(self, daemon: Daemon) -> str:
-        async with daemon.dumping:  # there is one file for it
-            return await _postmortem.dump(daemon.process)
+    # --- numbers
 
-    async def _ask(self, daemon: Daemon) -> _control.Stacks | None:
-        question = Question(lambda: self._send(daemon, _control.ASK))
-        daemon.questions.append(question)
-        try:
-            return await question.wait()
-        finally:
-            daemon.questions.remove(question)
+    def _chance(self) -> float:
+        return self._host.chance.bits(32) / (1 << 32)
 
-    # --- what a process says
-
-    async def _listen_control(self, daemon: Daemon) -> None:
-        channel = Channel(self._host.net, daemon.process.control)
-        try:
-            await channel.send(_control.encode(self._daemon_settings(daemon)))
-            while data := await channel.receive():
-                self._heard(daemon, data)
-        except OSError:
-            pass  # its end comes from the system
-        finally:
-            channel.forget()
-
-    def _heard(self, daemon: Daemon, data: bytes) -> None:
-        daemon.decoder.feed(data)
-        try:
-            for kind, payload in daemon.decoder.frames():
-                if kind == Kind.READY:
-                    self._ready(daemon, _control.decode_ready(payload))
-                elif kind == Kind.FAILED:
-                    daemon.failure = _control.decode_failed(payload)
-                elif kind == Kind.BEAT:
-                    self._beat(daemon)
-                elif kind == Kind.STACKS:
-                    answer = _control.decode_stacks(payload)
-                    for question in daemon.questions:
-                        question.answered(answer)
-        except UNREADABLE as error:
-            self._misspoke(daemon, error)
-
-    def _beat(self, daemon: Daemon) -> None:
-        if daemon.liveness.beat(self._host.clock.now()):
-            self._log.info("process.alive", **self._describe(daemon))
-            self._group.process_trusted(daemon.process.pid)
-
-    def _misspoke(self, daemon: Daemon, error: Exception) -> None:
-        """What a process said makes no sense (its application may have written to our descriptors): it alone pays for it."""
-        self._log.error("process.misspoke", **self._describe(daemon), reason=str(error))
-        daemon.process.kill()
-
-    def _ready(self, daemon: Daemon, ready: _control.Ready) -> None:
-        daemon.happened(ProcessEvent.READY)
-        self._respawn.ready()
-        daemon.liveness.ready(self._host.clock.now())
-        self._group.process_ready(daemon.process.pid)
-        self._first_ready.set()
-        self._log.info("process.ready", **self._describe(daemon), load_time=round(ready.load_time, 3))
-
-    async def _listen_log(self, daemon: Daemon) -> None:
-        channel = Channel(self._host.net, daemon.process.log)
-        try:
-            while packet := await channel.receive(LOG_PACKET):
-                self._relay_log(daemon, packet)
-        except OSError:
-            pass
-        finally:
-            channel.forget()
-
-    def _read_rest(self, daemon: Daemon) -> None:
-        """What it said last, and that we had not come to read."""
-        for packet in _queued(daemon.process.log):
-            self._relay_log(daemon, packet)
-        self._read_control(daemon)
-
-    def _read_control(self, daemon: Daemon) -> None:
-        for data in _queued(daemon.process.control):
-            self._heard(daemon, data)
-
-    def _relay_log(self, daemon: Daemon, packet: bytes) -> None:
-        try:
-            record = _control.decode_log(packet)
-        except UNREADABLE as error:
-            self._misspoke(daemon, error)
-            return
-        if record.dropped:
-            self._counters.dropped_log_records += record.dropped
-            self._log.warning("log.dropped", **self._describe(daemon), count=record.dropped)
-        say = getattr(self._log, record.level)
-        say(record.event, pid=daemon.process.pid, **record.fields)
-
-    def _daemon_settings(self, daemon: Daemon) -> _control.DaemonSettings:
+    def _maximum_requests(self) -> int:
         settings = self._settings
-        return _control.DaemonSettings(
-            group=settings.name,
-            row=daemon.seat,
-            rows=settings.processes,
-            processes=settings.processes,
-            threads=settings.threads,
-            module=settings.app.module,
-            path=settings.app.path,
-            attribute=settings.app.attribute,
-            factory=settings.app.factory,
-            folders=self._folders,
-            module_path=self._module_path,
-            shutdown_timeout=settings.shutdown_timeout,
-            queue_timeout=never_if_zero(settings.queue_timeout),
-            socket_timeout=self._socket_timeout,
-            fire=fire_after(settings.request_timeout, settings.threads),
-            interrupt_timeout=settings.interrupt_timeout,
-            interrupt_sockets=settings.interrupt_sockets,
-            cancel_on_disconnect=settings.cancel_on_disconnect,
-            beats=settings.deadlock_timeout > 0,
-            graceful_timeout=self._graceful_timeout,
-            debug=self._debug,
+        if not settings.maximum_requests:
+            return 0
+        jitter = int(settings.maximum_requests_jitter_or_default * self._chance())
+        return settings.maximum_requests + jitter
+
+    def _limits(self) -> Limits:
+        settings = self._settings
+        interval = settings.restart_interval + settings.restart_interval_jitter_or_default * self._chance()
+        return Limits(
+            interval=never_if_zero(interval),
+            cpu_time=never_if_zero(settings.cpu_time_limit),
+            memory=never_if_zero(settings.memory_limit),
         )
 
 
-def _queued(socket: Any) -> list[bytes]:
-    """What can still be read without waiting."""
-    found = []
-    try:
-        while data := socket.recv(LOG_PACKET):
-            found.append(data)
-    except OSError:
-        pass
-    return found
+def _timers(settings: GroupSettings, graceful_timeout: float) -> Timers:
+    eviction = settings.eviction_timeout
+    return Timers(
+        startup=never_if_zero(settings.startup_timeout),
+        graceful=graceful_timeout,
+        eviction=graceful_timeout if eviction is None else eviction,
+        shutdown=settings.shutdown_timeout,
+    )
 
 
 def _texts(failure: _control.Failed) -> Mapping[str, str]:

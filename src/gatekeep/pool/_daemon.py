@@ -12,24 +12,23 @@ import faulthandler
 import math
 import mmap
 import os
-import select
 import signal
 import socket
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from gatekeep._deadlines import is_stale
 from gatekeep._events import request_name
-from gatekeep._frames import Decoder
 from gatekeep._host import DUMP_SIGNAL
 from gatekeep._settings import AppTarget
-from gatekeep.lifecycle import _control
-from gatekeep.lifecycle._control import DaemonSettings, Failed, Kind, Ready, Stacks, Thread
+from gatekeep.lifecycle import _triggers
+from gatekeep.lifecycle._control import DaemonSettings, Failed, Ready, Stacks, Thread, Wish
+from gatekeep.lifecycle._drain import Order
 from gatekeep.lifecycle._slots import Board, RowState, board_size
+from gatekeep.lifecycle._triggers import Trigger
+from gatekeep.pool._control import Control, Guard
 from gatekeep.pool._disconnected import Disconnected
 from gatekeep.pool._fork import became_child, end_if_child
 from gatekeep.pool._input import body_stream
@@ -40,18 +39,20 @@ from gatekeep.pool._monitor import Monitor
 from gatekeep.pool._pickup import pick_up
 from gatekeep.pool._region import Region
 from gatekeep.pool._respond import Responder
+from gatekeep.pool._script import Script, watch_script
 from gatekeep.pool._stacks import all_stacks
 from gatekeep.pool._threads import Crew, Worker
 from gatekeep.pool._wsgi import base_environ, run as run_application
 from gatekeep.transport._wire import Envelope
-
-SIGNALLED = "a signal to this process"
 
 DRAIN_LOOK = 0.05
 """Seconds between looks whether a process that is to end has become idle."""
 
 MOST_STACKS = 1 << 20
 """Characters of all threads' stacks: what is sent over the control socket has its limit (`_frames.LIMIT`)."""
+
+PATIENCE = 5.0
+"""Seconds that the gateway has at the least to order what a signal asks for."""
 
 ANSWER_TIME = 1.0
 """Seconds in which the monitor has told the front of a request that has become stale: each of them gets its own 504."""
@@ -73,9 +74,10 @@ def run(control_fd: int, log_fd: int, listener_fd: int, board_fd: int, dump_fd: 
     os.register_at_fork(after_in_child=lambda: _close_in_child(control, log, output))
     _set_module_path(settings)
     sys.argv[:] = ["gatekeep"]  # the application's code may look; our descriptors are none of its business
-    application = _load(settings, control)
+    application, script = _load(settings, control)
     _install_signals(control)
-    daemon = Daemon(settings, application, Listener(listener_fd), _map_board(settings, board_fd), log, output)
+    board = _map_board(settings, board_fd)
+    daemon = Daemon(settings, application, script, Listener(listener_fd), board, log, output)
     os.register_at_fork(after_in_child=daemon.close_in_child)
     guard.loaded()
     daemon.serve(control)
@@ -120,16 +122,19 @@ def _set_module_path(settings: DaemonSettings) -> None:
     sys.path[:] = dict.fromkeys([*settings.folders, *settings.module_path, *sys.path])
 
 
-def _load(settings: DaemonSettings, control: Control) -> Application:
+def _load(settings: DaemonSettings, control: Control) -> tuple[Application, Script | None]:
     target = AppTarget(settings.module, settings.path, settings.attribute, settings.factory)
-    began = time.monotonic()
+    began, began_wall = time.monotonic(), time.time()
     try:
         application = load(target)
     except LoadError as error:
         control.send(Failed(str(error), error.traceback))
         end(LOAD_FAILED_STATUS)
     control.load_time = time.monotonic() - began
-    return application
+    if settings.script_reloading == "off":
+        return application, None
+    strict = settings.script_reloading == "strict"
+    return application, watch_script(target.path, target.module, began_wall, strict=strict)
 
 
 def _map_board(settings: DaemonSettings, fd: int) -> Board:
@@ -142,11 +147,11 @@ def _map_board(settings: DaemonSettings, fd: int) -> Board:
 def _install_signals(control: Control) -> None:
     """After the application's own: the gateway's word is what counts here.
 
-    TERM and INT shut down; USR1 does so too, after what runs. HUP is ignored, since people send it to every process that they
-    find by name. What was blocked since the start is let through now.
+    TERM and INT shut down, USR1 evicts; the gateway is asked, which may be stopping itself. HUP is ignored, since people send
+    it to every process that they find by name. What was blocked since the start is let through now.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, lambda *_: control.interrupt())
+        signal.signal(number, lambda number, _: control.signalled(number))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     faulthandler.register(signal.SIGUSR2, file=2, all_threads=True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP})
@@ -164,112 +169,6 @@ def _close_in_child(control: Control, log: LogSocket, output: tuple[OutputStream
         stream.lines.reset_in_child()
 
 
-class Control:
-    """The daemon's end of the control socket, blocking."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
-        self.load_time = 0.0
-        self._decoder = Decoder()
-        self._sending = threading.Lock()
-        self._wake_reader, self._wake_writer = os.pipe()
-        os.set_blocking(self._wake_writer, False)
-        self.stacks: Callable[[], Stacks] = lambda: Stacks([])
-
-    def receive_settings(self) -> DaemonSettings:
-        """The gateway's first message."""
-        while (item := self._decoder.next_frame()) is None:
-            data = self.socket.recv(65536)
-            if not data:
-                os._exit(0)  # the gateway was gone before it said anything
-            self._decoder.feed(data)
-        return _control.decode_settings(item[1])
-
-    def send(self, message: Any) -> None:
-        """Tell the gateway something; if it is gone, the next read will say so."""
-        try:
-            with self._sending:
-                self.socket.sendall(_control.encode(message))
-        except OSError:
-            pass
-
-    def beat(self) -> None:
-        """A sign of life. Waits for nothing: where the gateway does not read, it was stopped, and knows that when it goes on."""
-        if self._sending.acquire(blocking=False):
-            try:
-                self.socket.send(_control.BEAT, socket.MSG_DONTWAIT)
-            except OSError:
-                pass
-            finally:
-                self._sending.release()
-
-    def interrupt(self) -> None:
-        """A signal told us to stop (called by its handler)."""
-        try:
-            os.write(self._wake_writer, b"\0")
-        except BlockingIOError:
-            pass
-
-    def wait_stop(self, timeout: float | None = None) -> str:
-        """Wait until the gateway or a signal says stop, or the gateway is gone; tell which. Empty after `timeout` seconds."""
-        poll = select.poll()
-        poll.register(self.socket, select.POLLIN)
-        poll.register(self._wake_reader, select.POLLIN)
-        while events := poll.poll(None if timeout is None else timeout * 1000):
-            for fd, _ in events:
-                if fd == self._wake_reader:
-                    os.read(fd, 64)
-                    return SIGNALLED
-                if self._is_stop():
-                    return "the gateway said so"
-        return ""
-
-    def _is_stop(self) -> bool:
-        try:
-            data = self.socket.recv(65536)
-        except OSError:
-            return True
-        self._decoder.feed(data)
-        stop = not data
-        for kind, _ in self._decoder.frames():
-            if kind == Kind.ASK:
-                self._answer()
-            stop = stop or kind == Kind.STOP
-        return stop
-
-    def _answer(self) -> None:
-        try:
-            self.send(self.stacks())
-        except Exception:
-            # Whatever is odd about the application's threads: the gateway gets no answer, and asks by a signal.
-            traceback.print_exc()
-
-
-class Guard:
-    """A thread that watches nothing but the end of the control socket: no orphan survives its gateway.
-
-    While the application loads nobody else would notice (a daemon that hung in its import outlived a gateway that was killed).
-    Later the main thread notices too and ends in order; the guard sees to it that this has an end.
-    """
-
-    def __init__(self, control: socket.socket, grace: float) -> None:
-        self._control = control
-        self._grace = 0.0
-        self._later = grace
-        threading.Thread(target=self._watch, name="gatekeep-guard", daemon=True).start()
-
-    def loaded(self) -> None:
-        """From now on the main thread ends the process in order and gets the time for it."""
-        self._grace = self._later
-
-    def _watch(self) -> None:
-        poll = select.poll()
-        poll.register(self._control, 0)  # an end is reported without being asked for
-        poll.poll()
-        time.sleep(self._grace)
-        os._exit(1)
-
-
 class Daemon:
     """The worker threads and what they share."""
 
@@ -277,12 +176,15 @@ class Daemon:
         self,
         settings: DaemonSettings,
         application: Application,
+        script: Script | None,
         listener: Listener,
         board: Board,
         log: LogSocket,
         output: tuple[OutputStream, OutputStream],
     ) -> None:
         self._application = application
+        self._script = script
+        self._rejects = settings.script_reloading == "strict"
         self._listener = listener
         self._log = log
         self._output = output
@@ -295,10 +197,13 @@ class Daemon:
             threads=settings.threads, processes=settings.processes, group=settings.group, errors=output[1]
         )
         self._crew = Crew(listener, settings.threads, self._serve, self._row)
-        self._graceful_timeout = settings.graceful_timeout
+        self._maximum_requests = settings.maximum_requests
+        self._inactivity_timeout = settings.inactivity_timeout
         self._fire, self._interrupt_timeout = settings.fire, settings.interrupt_timeout
         self._control: Control | None = None
-        self._drain_reason = ""
+        self._wishes: set[Trigger] = set()
+        self._order: Order | None = None
+        self._must_end = math.inf
         self._monitor = Monitor(
             [worker.region for worker in self._crew.workers],
             log,
@@ -307,13 +212,13 @@ class Daemon:
             reach_sockets=settings.interrupt_sockets,
             cancel_on_disconnect=settings.cancel_on_disconnect,
             ours=self._descriptors,
-            drain=self._drain,
+            drain=lambda reason: self._wish(_triggers.REQUEST_TIMEOUT, reason),
             beat=self._beat if settings.beats else None,
         )
         self._is_watched = settings.beats or settings.fire < math.inf or settings.cancel_on_disconnect
 
     def serve(self, control: Control) -> None:
-        """Serve until told to stop, then until nothing runs any more, or shutdown-timeout is over."""
+        """Serve until the gateway orders the end (see `_drain.Order`), and nothing runs any more or shutdown-timeout is over."""
         self._row.set_pid(self._pid)
         # First of all: only of a process that was ready is it believed that it had connections in hand.
         control.send(Ready(control.load_time))
@@ -323,19 +228,66 @@ class Daemon:
         if self._is_watched:
             self._monitor.start()
         self._row.set_state(RowState.SERVING)
-        reason = control.wait_stop()
-        if reason == SIGNALLED and self._drain_reason:
-            reason = self._drain_reason
-            self._hope_for_idle(control, reason)
-        self._row.set_state(RowState.STOPPING)
-        if reason == SIGNALLED:
-            self._log.warning("process.stopping", reason=reason)
-        self._crew.stop()
-        # A bound of its own too: a signal to this process alone is nobody else's to watch.
-        if not self._wait_idle(self._shutdown_timeout):
-            self._log.error("process.shutdown_timeout", reason=reason, timeout=self._shutdown_timeout)
+        while not self._is_over():
+            for item in control.wait(self._pause()):
+                if isinstance(item, Order):
+                    self._obey(item)
+                else:
+                    self._signalled(item)
         if self._is_watched:
             self._monitor.look(time.monotonic())
+
+    def _pause(self) -> float | None:
+        """Seconds until something may be due; None where only news can change anything."""
+        if self._order is not None:
+            return DRAIN_LOOK
+        now = time.monotonic()
+        inactive = min(self._crew.quiet_since(), now) + self._inactivity_timeout
+        due = min(self._must_end, inactive)
+        return None if due == math.inf else max(due - now, DRAIN_LOOK)
+
+    def _is_over(self) -> bool:
+        now = time.monotonic()
+        if self._order is None:
+            if now >= self._must_end:
+                self._obey(Order.STOP)  # the gateway does not say so: it may be wedged itself
+            elif now >= self._crew.quiet_since() + self._inactivity_timeout:
+                self._wish(_triggers.INACTIVITY, f"nothing to do for {self._inactivity_timeout:g} s")
+            return False
+        if self._order is Order.HOPE and self._is_idle():
+            self._obey(Order.FINISH)  # what came in this very moment is finished too
+        if self._order is Order.STOP and now >= self._must_end:
+            self._log.error("process.shutdown_timeout", timeout=self._shutdown_timeout)
+            return True
+        return self._order is not Order.HOPE and self._is_idle()
+
+    def _obey(self, order: Order) -> None:
+        """An order, or what must be done without one: HOPE, FINISH and STOP follow each other, and never go back."""
+        if self._order in (order, Order.STOP) or (self._order is Order.FINISH and order is Order.HOPE):
+            return
+        self._order = order
+        if order is Order.STOP:
+            self._must_end = time.monotonic() + self._shutdown_timeout
+        if order is not Order.HOPE:
+            self._stop_accepting()
+
+    def _stop_accepting(self) -> None:
+        self._row.set_state(RowState.STOPPING)
+        self._crew.stop()
+
+    def _signalled(self, number: int) -> None:
+        """Somebody wants this process to end: the gateway knows whether all of it stops, and replaces it otherwise."""
+        name = signal.Signals(number).name
+        trigger = _triggers.EVICTION if number == signal.SIGUSR1 else _triggers.SHUTDOWN
+        if trigger is _triggers.SHUTDOWN and self._order is None:
+            self._must_end = min(self._must_end, time.monotonic() + max(self._shutdown_timeout, PATIENCE))
+        self._wish(trigger, f"{name} at the process")
+
+    def _wish(self, trigger: Trigger, reason: str) -> None:
+        """Ask the gateway for the end of this process, once for each reason. Any thread may call this."""
+        if trigger not in self._wishes and self._control is not None:
+            self._wishes.add(trigger)
+            self._control.send(Wish(trigger.name, reason))
 
     def _beat(self) -> None:
         if self._control is not None:
@@ -351,26 +303,6 @@ class Daemon:
             stack = found.stack if size < MOST_STACKS else "… there are too many"
             threads.append(_describe(found.name, stack, workers.get(found.ident), now))
         return Stacks(sorted(threads, key=lambda thread: (thread.number < 0, thread.number)))
-
-    def _drain(self, reason: str) -> None:
-        """The process is to be replaced (called by the monitor's thread)."""
-        if not self._drain_reason and self._control is not None:
-            self._drain_reason = reason
-            self._control.interrupt()
-
-    def _hope_for_idle(self, control: Control, reason: str) -> None:
-        """Accept on, and return when nothing runs that will end, or when graceful-timeout is over."""
-        self._log.warning("drain.started", reason=reason, timeout=self._graceful_timeout)
-        deadline = time.monotonic() + self._graceful_timeout
-        while not self._is_idle() and time.monotonic() < deadline:
-            if control.wait_stop(DRAIN_LOOK):
-                return
-
-    def _wait_idle(self, timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
-        while not (idle := self._is_idle()) and time.monotonic() < deadline:
-            time.sleep(DRAIN_LOOK)
-        return idle
 
     def _is_idle(self) -> bool:
         """Whether nothing runs that will end: a stale request is not waited for, once its client has its answer."""
@@ -393,8 +325,8 @@ class Daemon:
     def _serve(self, hop: socket.SocketType, worker: Worker) -> None:
         accepted = time.monotonic()
         envelope = pick_up(
-            hop, self._pid, worker.number, accepted,
-            queue_timeout=self._queue_timeout, socket_timeout=self._socket_timeout, log=self._log,
+            hop, self._pid, worker.number, accepted, queue_timeout=self._queue_timeout,
+            socket_timeout=self._socket_timeout, rejects=self._is_outdated, log=self._log,
         )  # fmt: skip
         if envelope is None:
             return
@@ -410,6 +342,18 @@ class Daemon:
                 stream.lines.finish_line()
             current_request.reset(token)
             self._row.end(worker.number)
+        if self._maximum_requests and self._crew.served >= self._maximum_requests:
+            self._wish(_triggers.MAXIMUM_REQUESTS, f"it has had {self._maximum_requests} requests")
+
+    def _is_outdated(self) -> bool:
+        """Look whether the script has changed, and say so. Whether this process must not run a request any more."""
+        if self._script is None or not self._script.has_changed():
+            return False
+        trigger = _triggers.SCRIPT_REJECTED if self._rejects else _triggers.SCRIPT_CHANGED
+        self._wish(trigger, "its script has changed")
+        if self._rejects:
+            self._stop_accepting()
+        return self._rejects
 
     def _run(self, hop: socket.SocketType, envelope: Envelope, worker: Worker, accepted: float) -> None:
         environ: dict[str, Any] = envelope.environ

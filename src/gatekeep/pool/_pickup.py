@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -85,6 +86,7 @@ def pick_up(
     *,
     queue_timeout: float = math.inf,
     socket_timeout: float = math.inf,
+    rejects: Callable[[], bool] = lambda: False,
     log: Logger = _SILENT,
 ) -> _wire.Envelope | None:
     """Read and claim the request. None when nobody shall run it: it has waited too long, or nobody wants it any more.
@@ -93,6 +95,7 @@ def pick_up(
         pid, thread, accepted: what the front is told of the worker: who it is and since when it has the connection.
         queue_timeout: seconds that the request may have waited, `math.inf` for ever.
         socket_timeout: seconds that one read may wait, `math.inf` for ever.
+        rejects: whether this process must not run it, because its code is outdated.
     """
     try:
         envelope = read_envelope(hop, socket_timeout)
@@ -104,8 +107,12 @@ def pick_up(
         # The last three are what msgspec makes of bytes that are no envelope.
         return None
     now = time.monotonic()
-    if judge(envelope, now, queue_timeout) is Verdict.EXPIRED:
+    verdict = judge(envelope, now, queue_timeout, is_outdated=rejects())
+    if verdict is Verdict.EXPIRED:
         _discard(hop, envelope, now, log)
+        return None
+    if verdict is Verdict.REJECT:
+        _say(hop, _wire.REJECT)
         return None
     return envelope if claim(hop, pid, thread, accepted) else None
 

@@ -13,6 +13,7 @@ All of it is decided under one lock. A worker sleeps on a lock of its own.
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import socket
@@ -78,6 +79,9 @@ class Crew:
     """The worker threads. `serve` is called with each connection, in the worker's thread, and must not raise.
 
     All that the threads share is made before the first of them starts.
+
+    Attributes:
+        served: connections that were accepted.
     """
 
     def __init__(self, listener: Listener, threads: int, serve: Serve, row: Row) -> None:
@@ -94,7 +98,8 @@ class Crew:
         self._stopping = False
         self._idle = threading.Condition(self._mutex)
         self._accepted_at = 0.0
-        self._accepts = 0
+        self._finished_at = time.monotonic()
+        self.served = 0
         self._lengthy = False
         self._usual_wait = 0.0
         self._load = CpuLoad()
@@ -119,6 +124,11 @@ class Crew:
         """Wait until no request runs; False when that took longer than `timeout` seconds."""
         with self._idle:
             return self._idle.wait_for(lambda: not self._running, timeout)
+
+    def quiet_since(self) -> float:
+        """Since when nothing runs, on `time.monotonic`'s clock; `math.inf` while something does."""
+        with self._mutex:
+            return math.inf if self._running else self._finished_at
 
     def _work(self, worker: Worker) -> None:
         worker.region.bind()
@@ -146,12 +156,14 @@ class Crew:
 
     def _finished(self, worker: Worker) -> None:
         """The worker has served its connection; where nobody leads and nothing runs it leads again."""
-        took = time.monotonic() - worker.accepted_at
+        now = time.monotonic()
+        took = now - worker.accepted_at
         self._lengthy = took > WORTHWHILE
         if worker.computed >= 0:
             self._measured(worker, took)
         with self._mutex:
             self._running -= 1
+            self._finished_at = now
             self._row.set_running(self._running)
             if not self._running:
                 self._leader = self._leader or worker
@@ -251,8 +263,8 @@ class Crew:
                 return False
             worker.hop = hop
             worker.accepted_at = self._accepted_at = time.monotonic()
-            self._accepts += 1
-            if self._lengthy or self._accepts % SAMPLED == 1:
+            self.served += 1
+            if self._lengthy or self.served % SAMPLED == 1:
                 worker.computed = time.thread_time()
                 worker.slept = sleeps()
             self._running += 1

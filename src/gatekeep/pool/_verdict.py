@@ -18,9 +18,11 @@ class Verdict(Enum):
     """It is claimed and given to the application."""
     EXPIRED = auto()
     """It waited too long: nobody runs it, and its client is told so."""
+    REJECT = auto()
+    """Another process shall run it: this one has outdated code."""
 
 
-def judge(envelope: Envelope, now: float, queue_timeout: float) -> Verdict:
+def judge(envelope: Envelope, now: float, queue_timeout: float, *, is_outdated: bool = False) -> Verdict:
     """The verdict on a request.
 
     What was lost in attempts before counts: the stamp is that of the first one.
@@ -28,5 +30,8 @@ def judge(envelope: Envelope, now: float, queue_timeout: float) -> Verdict:
     Args:
         now: the present time, on the clock of `envelope.stamp`.
         queue_timeout: seconds that it may have waited; `math.inf` for ever.
+        is_outdated: whether this process must not run requests any more.
     """
-    return Verdict.EXPIRED if now - envelope.stamp > queue_timeout else Verdict.RUN
+    if now - envelope.stamp > queue_timeout:
+        return Verdict.EXPIRED
+    return Verdict.REJECT if is_outdated else Verdict.RUN

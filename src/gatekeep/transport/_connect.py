@@ -94,6 +94,7 @@ class Entrance:
         self._timeout = timeout
         self._send_timeout = send_timeout
         self._relieve = relieve
+        group.on_failing = self._tell_all
         self._obstacle = ""  # what stood in the way last, where it was not the full backlog
 
     def check_room(self) -> None:
@@ -169,6 +170,11 @@ class Entrance:
         ticket = self._next()
         if ticket is not None:
             ticket.turn.set()
+
+    def _tell_all(self) -> None:
+        """Those who wait shall look again whether that has any sense."""
+        for ticket in self.admission.waiting:
+            ticket.turn.set()  # type: ignore[attr-defined]
 
     def client_left(self) -> None:
         """A client left while its request waited."""

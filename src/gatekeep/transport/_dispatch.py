@@ -8,7 +8,7 @@ from typing import Protocol
 
 from gatekeep._alarms import Alarm
 from gatekeep._channel import Channel, WaitExpired
-from gatekeep._errors import ClientLeft, NeverClaimed, QueueExpired, QueueOverdue
+from gatekeep._errors import ClientLeft, NeverClaimed, QueueExpired, QueueOverdue, StartsFail
 from gatekeep._events import DEBUG, Logger, Record, request_name, says
 from gatekeep._group import Group
 from gatekeep._host import Clock, Net
@@ -98,7 +98,8 @@ class HopDispatch:
         self.says_debug = says(log, DEBUG)
 
     def check_room(self) -> None:
-        """Raise `Overloaded` if a request that came now would be turned away: before its body is received."""
+        """Raise the reason if a request that came now would be turned away: before its body is received."""
+        self.group.check_up(self.clock.now())
         self.entrance.check_room()
 
     def claim(self, request: Request) -> Awaitable[Hop]:
@@ -109,6 +110,7 @@ class HopDispatch:
 
         Raises:
             Overloaded, ConnectExpired, ConnectFailed: the group could not be reached.
+            StartsFail: it has no process, and will have none soon.
             QueueExpired: it waited longer than queue-timeout.
             ClientLeft: nobody waits for it any more.
             NeverClaimed: no attempt led to a claim.
@@ -179,6 +181,7 @@ class _Claim:
             raise ClientLeft("the client left while its request waited", self._record.stage)
         if now >= self._queue_ends:
             raise QueueOverdue(f"no worker took it within queue-timeout ({self._dispatch.queue_timeout:g} s)")
+        self._dispatch.group.check_up(now)
 
     # --- the way
 
@@ -188,6 +191,7 @@ class _Claim:
         self.since = now = self._clock.now()
         while True:
             record.stage = Stage.CONNECT
+            self._dispatch.group.check_up(now)
             record.attempts = self._envelope.attempt = self._attempts.begin()
             # Before the connection, which wakes a worker: it shall find the envelope.
             envelope = self._seal(now)
@@ -249,7 +253,7 @@ class _Claim:
         """Raise the reason if waiting has no sense any more, unless a claim came in that moment; else wait on."""
         try:
             self.check_patience(self._clock.now())
-        except (ClientLeft, QueueExpired):
+        except (ClientLeft, QueueExpired, StartsFail):
             if hop.settle_nowait() is not State.STARTED:
                 raise
         self.alarm.set(self.patience_ends())

@@ -22,9 +22,6 @@ from gatekeep.transport._exchange import Http1Exchange
 from gatekeep.transport._http1 import Http1Connection, Patience
 from gatekeep.transport._relay import relay
 
-RETRY_AFTER = 5
-"""Seconds that a client is asked to wait after a 503, about what a restart of an application takes."""
-
 
 def limits_of(settings: HttpSettings) -> Limits:
     """What the codecs are to enforce."""
@@ -202,7 +199,7 @@ class Front:
         if answers:
             record.status = failure.status
             try:
-                await exchange.answer(failure.status, _fields_for(failure.status))
+                await exchange.answer(failure.status, _fields_for(failure))
             except ClientGone:
                 record.action = Action.DROPPED  # what went wrong before stays the outcome
 
@@ -245,7 +242,7 @@ class Front:
         self._failed(record, failure, answers=answers)
         if answers:
             record.status = failure.status
-            exchange.answer_nowait(failure.status, _fields_for(failure.status))
+            exchange.answer_nowait(failure.status, _fields_for(failure))
 
     def _finish(self, record: Record) -> None:
         record.ended = self.now()
@@ -274,5 +271,5 @@ class _Fault(RequestFailed):
     status = 500
 
 
-def _fields_for(status: int) -> list[tuple[str, str]]:
-    return [("Retry-After", str(RETRY_AFTER))] if status == 503 else []
+def _fields_for(failure: RequestFailed) -> list[tuple[str, str]]:
+    return [("Retry-After", str(failure.retry_after))] if failure.status == 503 else []
