@@ -93,6 +93,7 @@ class Record:
         timer, age, action: of a request that came to no good end: the setting that fired, how many seconds after `began`,
             and what was done about it.
         body_in, body_out: bytes of bodies, decoded, from and to the client.
+        memory_growth: bytes by which its process's resident memory grew while it ran, where that is more than 1 MiB.
     """
 
     __slots__ = (
@@ -108,6 +109,7 @@ class Record:
         "client",
         "ended",
         "group",
+        "memory_growth",
         "method",
         "number",
         "outcome",
@@ -134,7 +136,7 @@ class Record:
         self.action: Action | None = None
         self.stage = Stage.PARSE
         self.outcome: Outcome | None = None
-        self.status = self.pid = self.attempts = self.body_in = self.body_out = 0
+        self.status = self.pid = self.attempts = self.body_in = self.body_out = self.memory_growth = 0
         self.thread = -1
 
     def describe(self, method: str, path: str, protocol: str) -> None:
@@ -174,6 +176,8 @@ class Record:
         fields = self._usual_fields()
         if self.action is not None:
             fields |= {"timer": self.timer, "age": round(self.age, 6), "action": self.action}
+        if self.memory_growth:
+            fields["memory_growth"] = self.memory_growth
         return fields
 
     def _usual_fields(self) -> dict[str, Any]:

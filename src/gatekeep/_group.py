@@ -41,6 +41,9 @@ class Hop(Protocol):
     def reclaim(self) -> None:
         """Give it up, so that the request is offered again, unless it has an answer."""
 
+    def end_stream(self) -> None:
+        """Its response is a stream of events: end it in order, after what has been sent."""
+
     def process_ended(self) -> None:
         """The process that claimed it is gone: what it sent is still read, then comes the end."""
 
@@ -65,6 +68,8 @@ class Group:
         self.wake: Callable[[], None] | None = None
         self.on_failing: Callable[[], None] = lambda: None
         self._claimed: dict[Hop, None] = {}
+        self._streams: dict[Hop, None] = {}
+        self._is_stopping = False
         self._ready: dict[int, None] = {}
         self._accepting: dict[int, None] = {}
         self._next_start: float | None = None
@@ -83,6 +88,7 @@ class Group:
         self.standing.pop(hop, None)
         if hop in self._claimed:
             del self._claimed[hop]
+            self._streams.pop(hop, None)
             self._left.append(hop.record)
 
     def claimed(self, hop: Hop) -> None:
@@ -107,8 +113,23 @@ class Group:
         self._reclaim()
 
     def process_finishing(self, pid: int) -> None:
-        """It was told to accept no more."""
+        """It was told to accept no more, and ends when nothing runs: streams of events would run for ever."""
         self._accepting.pop(pid, None)
+        for hop in tuple(self._streams):
+            if hop.pid == pid:
+                hop.end_stream()
+
+    def streaming(self, hop: Hop) -> None:
+        """The response of a claimed hop is a stream of events."""
+        self._streams[hop] = None
+        if self._is_stopping or hop.pid not in self._accepting:
+            hop.end_stream()
+
+    def end_streams(self) -> None:
+        """The gateway stops."""
+        self._is_stopping = True
+        for hop in tuple(self._streams):
+            hop.end_stream()
 
     def process_suspected(self, pid: int, since: float) -> None:
         """It gives no sign of life, and has accepted nothing since that moment.

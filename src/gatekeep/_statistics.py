@@ -25,6 +25,7 @@ class Statistics:
         idle_closed: connections that were closed between two requests, for keep-alive-timeout or to make room.
         timers: how often each timer ended a request, by the name of its setting. Those that never did are absent.
         retries: attempts that ended before a worker claimed the request, so that it was offered again.
+        streams_ended: streams of events that were ended because their process, or the gateway, went. They count as served.
         dropped_fields: header fields that were dropped because their names could forge others (underscores, `Proxy`).
         dropped_log_records: log records that were dropped because their reader was too slow.
         process_starts, process_ends: daemon processes started and ended.
@@ -41,6 +42,7 @@ class Statistics:
     idle_closed: int
     timers: Mapping[str, int]
     retries: int
+    streams_ended: int
     dropped_fields: int
     dropped_log_records: int
     process_starts: int
@@ -66,6 +68,7 @@ class Counters:
         self.connections = 0
         self.idle_closed = 0
         self.retries = 0
+        self.streams_ended = 0
         self.dropped_fields = 0
         self.dropped_log_records = 0
         self.process_starts = 0
@@ -94,6 +97,7 @@ class Counters:
             idle_closed=self.idle_closed,
             timers=MappingProxyType(dict(self.timers)),
             retries=self.retries,
+            streams_ended=self.streams_ended,
             dropped_fields=self.dropped_fields,
             dropped_log_records=self.dropped_log_records,
             process_starts=self.process_starts,

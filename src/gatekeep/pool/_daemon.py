@@ -35,6 +35,7 @@ from gatekeep.pool._input import body_stream
 from gatekeep.pool._listener import Listener
 from gatekeep.pool._loader import Application, LoadError, load
 from gatekeep.pool._log import LogSocket, OutputStream, capture_output, current_request, format_error
+from gatekeep.pool._memory import Memory
 from gatekeep.pool._monitor import Monitor
 from gatekeep.pool._pickup import pick_up
 from gatekeep.pool._region import Region
@@ -184,6 +185,7 @@ class Daemon:
     ) -> None:
         self._application = application
         self._script = script
+        self._memory = Memory()
         self._rejects = settings.script_reloading == "strict"
         self._listener = listener
         self._log = log
@@ -360,7 +362,8 @@ class Daemon:
         environ.update(self._base)
         _stamp(environ, envelope, accepted)
         environ["gatekeep.disconnected"] = Disconnected(hop)
-        responder = Responder(hop, environ["REQUEST_METHOD"], self._socket_timeout, worker.region)
+        method = environ["REQUEST_METHOD"]
+        responder = Responder(hop, method, self._socket_timeout, worker.region, self._memory)
         body = body_stream(envelope, hop, self._socket_timeout, worker.region)
         run_application(
             self._application, environ, body, responder,

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from gatekeep._frames import HEADER
 from gatekeep.pool._disconnected import Disconnected
 from gatekeep.pool._hop import HopTimedOut, send_all, send_file
+from gatekeep.pool._memory import LENGTHY, Memory
 from gatekeep.pool._region import Region
 from gatekeep.transport import _wire
 from gatekeep.transport._wire import Kind
@@ -93,6 +95,7 @@ class Responder:
 
     Args:
         timeout: seconds that one write may wait for the front, `math.inf` for ever.
+        memory: whose growth is told with the response.
 
     Attributes:
         timed_out: whether a write waited longer.
@@ -107,6 +110,7 @@ class Responder:
         "_hop",
         "_in_frame",
         "_left",
+        "_memory",
         "_region",
         "_status",
         "called",
@@ -119,9 +123,15 @@ class Responder:
     )
 
     def __init__(
-        self, hop: socket.SocketType, method: str, timeout: float = math.inf, region: Region | None = None
+        self,
+        hop: socket.SocketType,
+        method: str,
+        timeout: float = math.inf,
+        region: Region | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self._hop = hop
+        self._memory = memory
         self._region = region or Region()
         self.ended = False
         self._in_frame = False
@@ -196,9 +206,15 @@ class Responder:
         if self._left and not self._bodiless:
             self._send(parts)
             raise ContractBroken(f"the body ended {self._left} bytes short of its Content-Length")
-        parts.append(_wire.encode(_wire.End(now)))
+        parts.append(_wire.encode(_wire.End(now, self._grown())))
         self._send(parts)
         self.ended = True
+
+    def _grown(self) -> int:
+        """What the request added to the process's memory, as far as it was not told yet."""
+        if self._memory is None or self._region.elapsed(time.monotonic()) < LENGTHY:
+            return 0
+        return self._memory.growth()
 
     def _check_whole(self, blocks: list[bytes] | tuple[bytes, ...]) -> None:
         """Nothing has gone out and all of the body is known: what is wrong with it can still be a 500."""
@@ -257,7 +273,7 @@ class Responder:
     def _head(self) -> bytes:
         if not self.called:
             raise ContractBroken("start_response was not called before the body")
-        head = _wire.encode(_wire.Head(*self._status, self.fields))
+        head = _wire.encode(_wire.Head(*self._status, self.fields, self._grown()))
         if len(head) > LONGEST_HEAD:
             raise ContractBroken(f"a response head of {len(head)} bytes")
         self.started = True

@@ -123,6 +123,14 @@ class HopDispatch:
         waiting = self.entrance.admission.oldest()
         return now - min(self.group.oldest_offer(now), waiting.since if waiting else now)
 
+    def streaming(self, hop: Hop) -> None:
+        """Its response does not end by itself: it is ended when its process goes, or the gateway."""
+        self.group.streaming(hop)
+
+    def end_streams(self) -> None:
+        """The gateway stops: streams of events end now, and those that begin yet."""
+        self.group.end_streams()
+
     def release(self, hop: Hop) -> None:
         """The hop is done with, whatever came of it."""
         self.group.leave(hop)

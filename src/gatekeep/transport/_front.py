@@ -102,8 +102,9 @@ class Front:
         return StrictCodec(self._limits)
 
     def stop(self) -> None:
-        """Let every connection end after the request that it is serving. Idle ones end now."""
+        """Let every connection end after the request that it is serving. Idle ones end now, and so do streams of events."""
         self._stopping = True
+        self._dispatch.end_streams()
         for connection in tuple(self._connections):
             connection.stop()
 
@@ -130,10 +131,11 @@ class Front:
                 await self._receive_body(exchange)
             hop = await dispatch.claim(exchange)
             try:
-                await relay(exchange, hop, self.host.clock, dispatch.socket_timeout, dispatch.release)
+                await relay(exchange, hop, self.host.clock, dispatch.socket_timeout, dispatch)
             finally:
                 dispatch.release(hop)
             record.outcome = Outcome.SERVED
+            self._counters.streams_ended += hop.stream_ended
         except RequestFailed as failure:
             await self._fail(exchange, failure)
         except anyio.get_cancelled_exc_class():

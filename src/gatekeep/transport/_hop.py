@@ -25,9 +25,21 @@ class Hop:
         record: its request's.
         taken_back: whether we gave it up, so that its end says nothing against the request.
         reason: why it ended unstarted, for the log.
+        stream_ended: whether we ended its response, a stream of events.
     """
 
-    __slots__ = ("_channel", "_decoder", "go", "pid", "reason", "record", "since", "state", "taken_back")
+    __slots__ = (
+        "_channel",
+        "_decoder",
+        "go",
+        "pid",
+        "reason",
+        "record",
+        "since",
+        "state",
+        "stream_ended",
+        "taken_back",
+    )
 
     def __init__(self, channel: Channel, since: float, record: Record) -> None:
         self._channel = channel
@@ -37,7 +49,7 @@ class Hop:
         self.state = State.STANDING
         self.go: _wire.Go | None = None
         self.pid = 0
-        self.taken_back = False
+        self.taken_back = self.stream_ended = False
         self.reason = ""
 
     def offer_nowait(self, envelope: bytes) -> memoryview | None:
@@ -100,6 +112,11 @@ class Hop:
 
     def process_ended(self) -> None:
         """The process that claimed it is gone: what it sent is still read, then comes the end."""
+        self._channel.stop_reading()
+
+    def end_stream(self) -> None:
+        """Its response would not end by itself: what the worker has sent is still read, then it is complete."""
+        self.stream_ended = True
         self._channel.stop_reading()
 
     def settle_nowait(self) -> State:

@@ -7,7 +7,6 @@ the worker is ahead of its client: what a slow client has not read yet lies in a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Protocol
 
 import anyio
@@ -23,6 +22,7 @@ from gatekeep._errors import (
     RequestFailed,
     Truncated,
 )
+from gatekeep._events import Record
 from gatekeep._host import Clock
 from gatekeep.transport import _wire
 from gatekeep.transport._hop import Hop
@@ -33,6 +33,10 @@ from gatekeep.transport._wire import Kind
 _HEAD, _DATA, _END, _FAIL = map(int, (Kind.HEAD, Kind.DATA, Kind.END, Kind.FAIL))
 
 
+EVENTS = "text/event-stream"
+"""The media type of responses that last until somebody ends them; their clients come again by themselves (EventSource)."""
+
+
 class Exchange(Protocol):
     """What the relay asks of a client's request: HTTP/1 here, ASGI where the gateway is mounted.
 
@@ -40,6 +44,7 @@ class Exchange(Protocol):
     """
 
     alarm: Alarm
+    record: Record
 
     @property
     def body_complete(self) -> bool:
@@ -119,19 +124,26 @@ class Exchange(Protocol):
         """The spool's file could not grow, so that the worker had to wait for the client."""
 
 
-async def relay(
-    exchange: Exchange, hop: Hop, clock: Clock, socket_timeout: float, release: Callable[[Hop], None]
-) -> None:
+class Keeper(Protocol):
+    """Who keeps the hops that are claimed."""
+
+    def release(self, hop: Hop) -> None:
+        """The hop is not needed any more; called once or more often."""
+
+    def streaming(self, hop: Hop) -> None:
+        """Its response is a stream of events, which does not end by itself."""
+
+
+async def relay(exchange: Exchange, hop: Hop, clock: Clock, socket_timeout: float, keeper: Keeper) -> None:
     """Carry the whole of a claimed request both ways.
 
     Args:
         socket_timeout: seconds in which something must come from the worker, or be taken by it.
-        release: called as soon as the hop is not needed any more, once or more often.
 
     Raises:
         RequestFailed: it came to no good end; the exchange tells whether a response was started.
     """
-    response = _Response(exchange, hop, clock, socket_timeout, release)
+    response = _Response(exchange, hop, clock, socket_timeout, keeper)
     if exchange.body_complete:
         await response.receive()
         return
@@ -187,13 +199,13 @@ class _Response:
         hop: Hop,
         clock: Clock,
         socket_timeout: float,
-        release: Callable[[Hop], None],
+        keeper: Keeper,
     ) -> None:
         self._exchange = exchange
         self._hop = hop
         self._clock = clock
         self._socket_timeout = socket_timeout
-        self._release = release
+        self._keeper = keeper
         self.is_alone = exchange.body_complete  # nobody is sending the body over the hop
         self._deadline = math.inf
         self.failure: RequestFailed | None = None
@@ -225,7 +237,7 @@ class _Response:
     def _let_worker_go(self) -> None:
         """The worker has nothing to say any more: what is left is between us and the client."""
         if self.is_alone:
-            self._release(self._hop)
+            self._keeper.release(self._hop)
 
     async def _read_more(self) -> bool:
         """Read what comes next from the worker. False when nothing will, and the client has all."""
@@ -233,6 +245,8 @@ class _Response:
             return True
         if self._exchange.response_complete:
             return False  # HTTP's framing decides what is complete, whatever the worker does then
+        if self._hop.stream_ended:
+            return True  # we have ended it ourselves, in order
         raise self._ended_early("its process ended, or closed the connection")
 
     async def _read_in_time(self) -> bool:
@@ -322,6 +336,7 @@ class _Response:
             elif kind == _HEAD:
                 self._start(_wire.decode_head(payload))
             elif kind == _END:
+                self._exchange.record.memory_growth += _wire.decode_end(payload).grown
                 self._exchange.finish()
                 return True
             elif kind == _FAIL:
@@ -329,10 +344,17 @@ class _Response:
                 return True
             else:
                 raise self._ended_early(f"an unexpected frame of kind {kind}")
+        if self._hop.stream_ended and self._exchange.response_started:
+            self._exchange.record.reason = "the stream of events was ended, since its process ends"
+            self._exchange.finish()
+            return True
         return False
 
     def _start(self, head: _wire.Head) -> None:
+        self._exchange.record.memory_growth = head.grown
         self._exchange.start(head.status, head.reason, head.fields)
+        if _is_endless(head.fields):
+            self._keeper.streaming(self._hop)
 
     def _failed(self, fail: _wire.Fail) -> None:
         if self._exchange.response_complete:
@@ -345,3 +367,11 @@ class _Response:
 
     def _ended_early(self, reason: str) -> RequestFailed:
         return Truncated(reason) if self._exchange.response_started else ProcessLost(reason)
+
+
+def _is_endless(fields: list[tuple[str, str]]) -> bool:
+    """Whether a response is a stream of events without a declared length."""
+    for name, value in fields:
+        if value.startswith(EVENTS) and name.lower() == "content-type":
+            return all(name.lower() != "content-length" for name, _ in fields)
+    return False

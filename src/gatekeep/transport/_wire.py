@@ -71,17 +71,27 @@ class Go(msgspec.Struct, array_like=True):
 
 
 class Head(msgspec.Struct, array_like=True):
-    """Status and header fields of the application's response, checked by the worker."""
+    """Status and header fields of the application's response, checked by the worker.
+
+    Attributes:
+        grown: bytes by which the process's resident memory grew meanwhile, where that is worth telling.
+    """
 
     status: int
     reason: str
     fields: list[tuple[str, str]]
+    grown: int = 0
 
 
 class End(msgspec.Struct, array_like=True):
-    """The application is done and its `close()` was called, at `stamp` (the shared clock)."""
+    """The application is done and its `close()` was called, at `stamp` (the shared clock).
+
+    Attributes:
+        grown: as in `Head`, since that.
+    """
 
     stamp: float
+    grown: int = 0
 
 
 class Fail(msgspec.Struct, array_like=True):
