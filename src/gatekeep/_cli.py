@@ -20,13 +20,13 @@ import attrs
 import click
 import msgspec
 
-from gatekeep import __version__, _console, _console_client, _console_view, _signals
+from gatekeep import __version__, _console, _console_client, _console_view
 from gatekeep._console_client import Running
-from gatekeep._deadlines import describe_fire
 from gatekeep._errors import CannotStart, SettingsError
 from gatekeep._events import Logger
-from gatekeep._gateway import Gateway, Served
+from gatekeep._handover import Handover, Origin, received
 from gatekeep._logging import LEVELS, make_logger
+from gatekeep._program import Program
 from gatekeep._settings import (
     Bind,
     BindKind,
@@ -171,6 +171,7 @@ def serve(app: str, **options: Any) -> None:
 
     Where nothing else is said, $PORT is the port to listen on (on every address) and $WEB_CONCURRENCY the number of processes.
     """
+    origin = Origin.here()
     if folder := options.pop("chdir"):
         _change_folder(folder)
     loop = _choose_loop(options.pop("loop"))
@@ -180,11 +181,14 @@ def serve(app: str, **options: Any) -> None:
         options["log_level"], options.pop("log_format"), stream, access=options.pop("access_log")
     )
     try:
-        settings = _settings(app, options, logger)
+        handover = received()
+        settings = _settings(app, options, logger, handover)
         _raise_descriptor_limit()
-        _run(settings, loop, logger, debug=options["log_level"] == "debug")
+        debug = options["log_level"] == "debug"
+        status = _run(Program(settings, loop, logger, origin, handover, debug=debug), loop)
     finally:
         writer.close(LOG_PATIENCE)
+    sys.exit(status)
 
 
 def _change_folder(folder: str) -> None:
@@ -202,7 +206,7 @@ def _choose_loop(loop: str) -> str:
     return loop
 
 
-def _settings(app: str, options: dict[str, Any], log: Logger) -> Settings:
+def _settings(app: str, options: dict[str, Any], log: Logger, handover: Handover | None) -> Settings:
     """The settings that the command line and the environment ask for."""
     if options["http"] == "httptools":
         log.warning("setting.replaced", setting="http", value="httptools", used="strict")
@@ -210,6 +214,9 @@ def _settings(app: str, options: dict[str, Any], log: Logger) -> Settings:
     known = declared()
     given = {name: value for name, value in options.items() if name in known and value not in (None, ())}
     binds = _binds(options)
+    if not binds and handover is not None:
+        # Sockets that a service manager has opened are known by nothing but their descriptors.
+        binds = [parse_bind(name) for name in handover.listeners if name.startswith("fd://")]
     if binds:
         given["binds"] = binds
     if "processes" not in given and (concurrency := os.environ.get("WEB_CONCURRENCY")):
@@ -258,63 +265,10 @@ def _raise_descriptor_limit() -> None:
 # --- running --------------------------------------------------------------------------------------------------------
 
 
-def _run(settings: Settings, loop: str, log: Logger, *, debug: bool) -> None:
+def _run(program: Program, loop: str) -> int:
     backend = "trio" if loop == "trio" else "asyncio"
     options = {"use_uvloop": True} if loop == "uvloop" else {}
-    program = _Program(settings, loop, log, debug=debug)
-    anyio.run(program.run, backend=backend, backend_options=options)
-
-
-class _Program:
-    """`gatekeep serve`, from start to stop."""
-
-    def __init__(self, settings: Settings, loop: str, log: Logger, *, debug: bool) -> None:
-        self._settings = settings
-        self._loop = loop
-        self._log = log
-        self._gateway = Gateway(settings, logger=log, debug=debug)
-        self._starting: anyio.CancelScope | None = None
-        self._stop = anyio.Event()
-
-    async def run(self) -> None:
-        async with anyio.create_task_group() as tasks:
-            await tasks.start(_signals.watch, self._log, self._ask_to_stop, self._gateway.hurry)
-            try:
-                with anyio.CancelScope() as self._starting:
-                    async with self._gateway.serving() as served:
-                        self._starting = None
-                        self._say_ready(served)
-                        await self._stop.wait()
-            except CannotStart as error:
-                failure: CannotStart | None = error
-            else:
-                failure = None
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        outcomes = {str(name): count for name, count in self._gateway.statistics().by_outcome().items()}
-        self._log.info("gateway.stopped", requests=outcomes)
-
-    def _ask_to_stop(self) -> None:
-        self._stop.set()
-        if self._starting is not None:
-            self._starting.cancel()  # there is nothing to finish yet
-
-    def _say_ready(self, served: Served) -> None:
-        (group,) = self._settings.groups
-        codec = self._settings.http.http
-        self._log.info(
-            "gateway.ready",
-            addresses=list(served.addresses),
-            app=str(group.app),
-            processes=group.processes,
-            threads=group.threads,
-            request_timeout=describe_fire(group.request_timeout, group.threads),
-            loop=self._loop,
-            http="strict" if codec == "auto" else codec,
-            version=__version__,
-            pid=os.getpid(),
-        )
+    return anyio.run(program.run, backend=backend, backend_options=options)
 
 
 # --- asking gateways that run ---------------------------------------------------------------------------------------

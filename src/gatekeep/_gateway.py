@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -46,6 +47,9 @@ class Served:
 
     addresses: tuple[str, ...]
     _gateway: Gateway
+    _doors: _Doors
+    _shop: _Shop
+    _host: Host
 
     @property
     def url(self) -> str:
@@ -67,6 +71,16 @@ class Served:
         """Make the stop that is under way, or comes, wait for nothing: requests in flight are lost."""
         self._gateway.hurry()
 
+    def listeners(self) -> dict[str, list[int]]:
+        """The descriptors of the sockets that clients connect to, by the address that was asked for. They stay its own."""
+        return self._doors.descriptors()
+
+    def hand_over(self) -> None:
+        """Another gateway has these sockets, too, and this one will stop: no UNIX socket's file is removed then, and clients that
+        keep their connections may send one more request within graceful-timeout."""
+        self._host.net.disown()
+        self._shop.patient = True
+
 
 class Gateway:
     """Serves one application in daemon processes of its own, inside whatever anyio program it is put into.
@@ -78,10 +92,19 @@ class Gateway:
         settings: what to serve, where and how.
         logger: a structlog logger (or anything with its `debug`, `info`, `warning` and `error`); without one it is silent.
         debug: whether daemon processes shall send debug events too.
+        inherited: listening sockets that a gateway before this one has opened (see `Served.listeners`).
     """
 
-    def __init__(self, settings: Settings, *, logger: Logger | None = None, debug: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        logger: Logger | None = None,
+        debug: bool = False,
+        inherited: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    ) -> None:
         self.settings = settings
+        self._inherited = inherited
         self._log: Logger = logger or SilentLogger()
         self._debug = debug
         self._counters = Counters()
@@ -118,7 +141,7 @@ class Gateway:
         if self._is_serving:
             raise RuntimeError("this gateway serves already; make another one")
         self._is_serving, self._hurried = True, False
-        host = RealHost()
+        host = RealHost(self._inherited)
         error: BaseException | None = None
         bodys: BaseException | None = None
         try:
@@ -171,7 +194,7 @@ class Gateway:
                 shop = _Shop(host, front, room, doors, settings.graceful_timeout, self._log)
                 await tasks.start(shop.run)
                 try:
-                    yield Served(doors.addresses, self)
+                    yield Served(doors.addresses, self, doors, shop, host)
                 finally:
                     with anyio.CancelScope(shield=True) as self._hurry:
                         if self._hurried:
@@ -226,6 +249,7 @@ class _Doors:
         self._host = host
         self._settings = settings
         self.listeners: list[Listener] = []
+        self._opened: list[tuple[str, Listener]] = []
         self.addresses: tuple[str, ...] = ()
 
     def __enter__(self) -> _Doors:
@@ -234,6 +258,7 @@ class _Doors:
             try:
                 for listener, address in self._host.net.listen(bind, self._settings.backlog):
                     self.listeners.append(listener)
+                    self._opened.append((str(bind), listener))
                     addresses.append(address)
             except (OSError, ValueError) as error:  # ValueError: text that the system takes for no address
                 self.close()
@@ -245,18 +270,29 @@ class _Doors:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def descriptors(self) -> dict[str, list[int]]:
+        """Those of the listeners, by the address that was asked for."""
+        found: dict[str, list[int]] = {}
+        for name, listener in self._opened:
+            found.setdefault(name, []).append(listener.fileno())
+        return found
+
     def close(self) -> None:
         """Listen no more; whoever still waits is turned away."""
         for listener in self.listeners:
             listener.close()
-        self.listeners = []
+        self.listeners, self._opened = [], []
         for bind in self._settings.binds:
             if bind.kind is BindKind.UNIX:
                 self._host.net.unlisten(bind)
 
 
 class _Shop:
-    """Accepts and serves clients until it is closed."""
+    """Accepts and serves clients until it is closed.
+
+    Attributes:
+        patient: whether clients that keep idle connections are waited for then.
+    """
 
     def __init__(
         self, host: Host, front: Front, room: Room, doors: _Doors, grace: float, log: Logger
@@ -267,6 +303,7 @@ class _Shop:
         self._doors = doors
         self._grace = grace
         self._log = log
+        self.patient = False
         self._accepting = anyio.CancelScope()
         self._clients: TaskGroup | None = None
         self._shut = anyio.Event()
@@ -299,7 +336,7 @@ class _Shop:
 
     async def close(self) -> None:
         """Accept no more, let requests in flight finish within the grace, then drop what is left."""
-        self._front.stop()
+        self._front.stop(patient=self.patient)
         self._accepting.cancel()
         try:
             # Nobody may be waiting for a listener when it is closed: its descriptor's number is another's in a moment.
@@ -308,7 +345,8 @@ class _Shop:
                 await self._closed.wait()
         finally:
             if not self._closed.is_set() and self._clients is not None:
-                self._log.warning("gateway.grace_over", in_flight=self._front.in_flight(), grace=self._grace)
+                if in_flight := self._front.in_flight():
+                    self._log.warning("gateway.grace_over", in_flight=in_flight, grace=self._grace)
                 self._clients.cancel_scope.cancel()
 
 

@@ -41,6 +41,7 @@ class Socket(Protocol):
 class Listener(Protocol):
     """A listening, non-blocking socket."""
 
+    def fileno(self) -> int: ...
     def close(self) -> None: ...
 
 
@@ -117,6 +118,9 @@ class Net(Protocol):
 
     def unlisten(self, bind: Bind) -> None:
         """Remove what `listen` left behind in the file system."""
+
+    def disown(self) -> None:
+        """What was listened on is another gateway's now: `unlisten` shall remove nothing."""
 
     def accept(self, listener: Listener) -> Peer:
         """The next connection that waits.

@@ -22,8 +22,9 @@ import tempfile
 import termios
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import anyio
@@ -42,9 +43,14 @@ _UNIX, _STREAM = int(socket.AF_UNIX), socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 
 
 class RealNet:
-    """The system's sockets. Made inside the event loop that is to wait for them."""
+    """The system's sockets. Made inside the event loop that is to wait for them.
 
-    def __init__(self) -> None:
+    Args:
+        inherited: listening sockets that another gateway has opened, by the address that it opened them for.
+    """
+
+    def __init__(self, inherited: Mapping[str, Sequence[int]]) -> None:
+        self._inherited = inherited
         self._hub: Hub | None = None
         if hasattr(select, "epoll"):
             self._hub = Hub(AsyncioLoop() if is_asyncio() else TrioLoop())
@@ -54,6 +60,10 @@ class RealNet:
         self._unix: dict[Bind, tuple[int, int]] = {}
 
     def listen(self, bind: Bind, backlog: int) -> Sequence[tuple[Listener, str]]:
+        if fds := self._inherited.get(str(bind)):
+            if bind.kind is BindKind.UNIX:
+                self._remember(bind)
+            return [_inherited(fd) for fd in fds]
         if bind.kind is BindKind.FD:
             return [_inherited(bind.fd)]
         if bind.kind is BindKind.UNIX:
@@ -70,9 +80,16 @@ class RealNet:
             sock.close()
             raise
         sock.setblocking(False)
+        self._remember(bind)
+        return sock, str(bind)
+
+    def _remember(self, bind: Bind) -> None:
         status = os.stat(bind.path)
         self._unix[bind] = status.st_dev, status.st_ino
-        return sock, str(bind)
+
+    def disown(self) -> None:
+        """What was listened on is another gateway's: nothing is removed."""
+        self._unix.clear()
 
     def unlisten(self, bind: Bind) -> None:
         """Remove a UNIX socket's file, unless another program has put its own there."""
@@ -522,9 +539,9 @@ class RealChance:
 class RealHost:
     """The operating system. Made inside the event loop that is to use it; `close` it last."""
 
-    def __init__(self) -> None:
+    def __init__(self, inherited: Mapping[str, Sequence[int]] = MappingProxyType({})) -> None:
         self._limiter = anyio.CapacityLimiter(8)
-        self.net = RealNet()
+        self.net = RealNet(inherited)
         self.processes = RealProcesses(self.net, self.run_blocking)
         self.clock = RealClock()
         self.chance = RealChance()

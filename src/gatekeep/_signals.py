@@ -13,7 +13,7 @@ from gatekeep._events import Logger
 
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
-UNUSED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+UNUSED = (signal.SIGHUP, signal.SIGUSR1)
 """Their default action would kill the gateway, and people send them to servers for other reasons (logrotate, `pkill -HUP`)."""
 
 REPEAT = 0.5
@@ -46,3 +46,19 @@ async def watch(
             log.info("signal.received", signal=name, meaning="stop" if first else "stop now")
             (stop if first else hurry)()
             asked = now
+
+
+async def on_signal(
+    number: signal.Signals,
+    log: Logger,
+    meaning: str,
+    call: Callable[[], None],
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Call something at each signal of one kind. Never returns; must run in the main thread."""
+    with anyio.open_signal_receiver(number) as signals:
+        task_status.started()
+        async for _ in signals:
+            log.info("signal.received", signal=number.name, meaning=meaning)
+            call()

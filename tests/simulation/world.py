@@ -321,6 +321,9 @@ class Net:
     def unlisten(self, bind: Bind) -> None:
         """A TCP address leaves nothing behind."""
 
+    def disown(self) -> None:
+        raise NotImplementedError("no gateway follows this one")
+
     def group_listener(self, address: str, backlog: int) -> Listener:
         """A new listener for a group."""
         self._groups[address] = listener = Listener(self._world, "hop", Kind.UNIX, backlog)

@@ -101,12 +101,16 @@ class Front:
             return H11Codec(self._limits)
         return StrictCodec(self._limits)
 
-    def stop(self) -> None:
-        """Let every connection end after the request that it is serving. Idle ones end now, and so do streams of events."""
+    def stop(self, *, patient: bool = False) -> None:
+        """Let every connection end after the request that it is serving. Streams of events end now.
+
+        Args:
+            patient: whether idle connections may have one more request; otherwise they end now.
+        """
         self._stopping = True
         self._dispatch.end_streams()
         for connection in tuple(self._connections):
-            connection.stop()
+            connection.stop(patient=patient)
 
     def relieve(self) -> None:
         """We are out of descriptors, or have as many connections as we may: close the oldest that is idle."""

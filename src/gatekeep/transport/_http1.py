@@ -153,10 +153,15 @@ class Http1Connection:
         else:
             self.channel.close()
 
-    def stop(self) -> None:
-        """End after the request that is being served, if any; one whose first byte has arrived is one."""
+    def stop(self, *, patient: bool = False) -> None:
+        """End after the request that is being served, if any; one whose first byte has arrived is one.
+
+        Args:
+            patient: whether the next request is waited for, where none is: to close a connection that its client keeps may cross
+                what it sends.
+        """
         self.stopping = True
-        if not self._busy:
+        if not self._busy and not patient:
             self.channel.interrupt()
 
     async def _serve_one(self) -> bool:

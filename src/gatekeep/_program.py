@@ -1,0 +1,106 @@
+"""`gatekeep serve`, from start to stop: a gateway, the signals that it gets, and the gateway that may replace it."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import anyio
+
+from gatekeep import __version__, _signals
+from gatekeep._deadlines import describe_fire
+from gatekeep._errors import CannotStart
+from gatekeep._events import Logger
+from gatekeep._gateway import Gateway, Served
+from gatekeep._handover import Handover, Origin, Successor
+from gatekeep._settings import Settings
+
+
+class Program:
+    """One run of the command.
+
+    Args:
+        loop: the event loop's name, for the log.
+        origin: how the program was started.
+        handover: what the gateway that this one replaces has said.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        loop: str,
+        log: Logger,
+        origin: Origin,
+        handover: Handover | None,
+        *,
+        debug: bool,
+    ) -> None:
+        self._settings = settings
+        self._loop = loop
+        self._log = log
+        self._handover = handover
+        inherited = handover.listeners if handover else {}
+        self._gateway = Gateway(settings, logger=log, debug=debug, inherited=inherited)
+        self._successor = Successor(origin, log, lambda pid: None)
+        self._starting: anyio.CancelScope | None = None
+        self._stop = anyio.Event()
+
+    async def run(self) -> int:
+        """Serve until a signal asks for the end. Returns the exit status.
+
+        Raises:
+            CannotStart: as `Gateway.serving`.
+        """
+        failure: CannotStart | None = None
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(_signals.watch, self._log, self._ask_to_stop, self._gateway.hurry)
+            await tasks.start(
+                _signals.on_signal, signal.SIGUSR2, self._log, "replace the gateway", self._successor.ask
+            )
+            try:
+                await self._serve()
+            except CannotStart as error:
+                failure = error
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        outcomes = {str(name): count for name, count in self._gateway.statistics().by_outcome().items()}
+        self._log.info("gateway.stopped", requests=outcomes)
+        return await self._successor.stay() if os.getpid() == 1 else 0
+
+    async def _serve(self) -> None:
+        with anyio.CancelScope() as self._starting:
+            async with self._gateway.serving() as served:
+                self._starting = None
+                self._say_ready(served)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._go_when_replaced, served)
+                    await self._stop.wait()
+                    tasks.cancel_scope.cancel()
+
+    async def _go_when_replaced(self, served: Served) -> None:
+        await self._successor.take_over(served)
+        self._ask_to_stop()
+
+    def _ask_to_stop(self) -> None:
+        self._stop.set()
+        if self._starting is not None:
+            self._starting.cancel()  # there is nothing to finish yet
+
+    def _say_ready(self, served: Served) -> None:
+        (group,) = self._settings.groups
+        codec = self._settings.http.http
+        self._log.info(
+            "gateway.ready",
+            addresses=list(served.addresses),
+            app=str(group.app),
+            processes=group.processes,
+            threads=group.threads,
+            request_timeout=describe_fire(group.request_timeout, group.threads),
+            loop=self._loop,
+            http="strict" if codec == "auto" else codec,
+            version=__version__,
+            pid=os.getpid(),
+        )
+        if self._handover is not None:
+            self._handover.say_ready()
