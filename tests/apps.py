@@ -523,6 +523,24 @@ def _big_then_kill(environ, start_response, framing_and_size):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _events(environ, start_response, _):
+    """A stream of events without an end."""
+    start_response("200 OK", [("Content-Type", "text/event-stream; charset=utf-8")])
+    while True:
+        yield b"data: tick\n\n"
+        time.sleep(0.05)
+
+
+_KEPT = []
+
+
+def _grow(environ, start_response, size):
+    """Keeps so many bytes for ever."""
+    _KEPT.append(b"x" * int(size))
+    _ok(start_response)
+    return [b"grown"]
+
+
 SCRIPTS = {
     name.lstrip("_").replace("_", "-"): function
     for name, function in list(globals().items())

@@ -327,6 +327,7 @@ class RealProcess:
         self._dump = dump
         self._net = net
         self._pidfd = os.pidfd_open(popen.pid)
+        self._oom_kills = count_oom_kills()
 
     async def wait(self) -> str:
         waiter = self._net._make_waiter(_Descriptor(self._pidfd))
@@ -335,7 +336,8 @@ class RealProcess:
                 await waiter.wait_readable()
         finally:
             waiter.close()
-        return describe_status(status)
+        is_oom = status == -signal.SIGKILL and count_oom_kills() > self._oom_kills
+        return describe_status(status) + (", by the kernel: its memory has run out" if is_oom else "")
 
     def terminate(self) -> None:
         self._send(signal.SIGTERM)
@@ -387,6 +389,36 @@ def _catches(pid: int, number: int) -> bool:
     masks = dict(line.split(":\t", 1) for line in status.splitlines() if line.startswith("Sig"))
     bit = 1 << (number - 1)
     return bool(int(masks["SigCgt"], 16) & bit) and not int(masks["SigBlk"], 16) & bit
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def count_oom_kills(root: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
+    """How many processes of our control group the kernel has killed for want of memory; 0 where that is not told."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return 0
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "memory":  # version 1
+            return _read_oom_kills(root / "memory" / path.lstrip("/") / "memory.oom_control")
+    return max(
+        (
+            _read_oom_kills(root / line[3:].lstrip("/") / "memory.events")
+            for line in lines
+            if line[:3] == "0::"
+        ),
+        default=0,
+    )
+
+
+def _read_oom_kills(file: Path) -> int:
+    try:
+        return int(dict(line.split() for line in file.read_text().splitlines())["oom_kill"])
+    except (OSError, KeyError, ValueError):
+        return 0
 
 
 def describe_status(status: int) -> str:

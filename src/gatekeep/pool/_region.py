@@ -66,6 +66,7 @@ class Region:
 
     Attributes:
         request: the number of the request that the application has; 0 for none.
+        began: when it got it, or the one before (`time.monotonic`).
         ident, tid: the thread, as Python and as the kernel number it.
         responder: the request's response.
         method, path: what was asked.
@@ -81,7 +82,7 @@ class Region:
         self.landed = self.given_up = False
         self._lock = threading.Lock()
         self._inside = False
-        self._began = 0.0
+        self.began = 0.0
         self._away = 0.0
         self._left_at = 0.0
         self._sent: Kind | None = None
@@ -100,7 +101,7 @@ class Region:
         self.landed = self.given_up = False
         self._away = 0.0
         self._sent = self._wanted = None
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self.request = request
         self._inside = True
 
@@ -167,7 +168,7 @@ class Region:
     def elapsed(self, now: float) -> float:
         """For how many seconds the application has had its request, without waits inside our code."""
         inside, left_at = self._inside, self._left_at
-        return (now if inside else left_at) - self._began - self._away
+        return (now if inside else left_at) - self.began - self._away
 
     def interrupt(self, request: int, kind: Kind) -> bool:
         """Send an exception into the thread, if it still has that request."""

@@ -212,7 +212,7 @@ class Responder:
 
     def _grown(self) -> int:
         """What the request added to the process's memory, as far as it was not told yet."""
-        if self._memory is None or self._region.elapsed(time.monotonic()) < LENGTHY:
+        if self._memory is None or time.monotonic() - self._region.began < LENGTHY:
             return 0
         return self._memory.growth()
 
