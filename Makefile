@@ -36,7 +36,7 @@ check-python:
 $(VENV)/ready: pyproject.toml | check-python
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet --editable '.[speed,trio]' --group test
+	$(VENV)/bin/python -m pip install --quiet --editable '.[speed,trio,reload]' --group test
 	touch $@
 
 clean:

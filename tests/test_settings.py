@@ -15,6 +15,7 @@ from gatekeep._settings import (
     AppTarget,
     Bind,
     BindKind,
+    ReloadSettings,
     Spec,
     dashed,
     declared,
@@ -37,7 +38,12 @@ def refusal(**options: Any) -> str:
 def setting(settings: Settings, name: str) -> Any:
     """A setting's value, wherever it is held."""
     owner = owner_of(name)
-    holder = {Settings: settings, HttpSettings: settings.http, GroupSettings: settings.groups[0]}[owner]
+    holder = {
+        Settings: settings,
+        HttpSettings: settings.http,
+        ReloadSettings: settings.reload,
+        GroupSettings: settings.groups[0],
+    }[owner]
     return getattr(holder, name)
 
 
@@ -552,10 +558,11 @@ def test_there_is_exactly_one_group(count: int) -> None:
 def test_every_setting_of_every_section_is_declared() -> None:
     held = {
         attribute.name
-        for section in (Settings, GroupSettings, HttpSettings)
+        for section in (Settings, GroupSettings, HttpSettings, ReloadSettings)
         for attribute in attrs.fields(section)
     }
     assert set(declared()) == held - {"app", "groups"}
+    assert declared()["reload"][0] is ReloadSettings, "the flag, not its section"
     assert all(owner_of(name) is owner for name, (owner, _) in declared().items())
     assert declared()["http"][0] is HttpSettings, "the codec, not its section"
 

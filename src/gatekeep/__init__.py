@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gatekeep._errors import CannotStart, GatekeepError, SettingsError
     from gatekeep._events import Outcome
     from gatekeep._gateway import Gateway, Served
-    from gatekeep._settings import GroupSettings, HttpSettings, Settings
+    from gatekeep._settings import GroupSettings, HttpSettings, ReloadSettings, Settings
     from gatekeep._stages import Stage
     from gatekeep._statistics import Statistics
 
@@ -27,6 +27,7 @@ _HOMES = {
     "GatekeepError": "_errors",
     "GroupSettings": "_settings",
     "HttpSettings": "_settings",
+    "ReloadSettings": "_settings",
     "Outcome": "_events",
     "Served": "_gateway",
     "Settings": "_settings",
@@ -43,6 +44,7 @@ __all__ = [
     "GroupSettings",
     "HttpSettings",
     "Outcome",
+    "ReloadSettings",
     "RequestInterrupted",
     "RequestTimeout",
     "Served",

@@ -196,6 +196,7 @@ class StartsFail(RequestFailed):
 
     Args:
         pause: seconds until that start.
+        details: the traceback, where the client is a developer who wants to see it; else empty.
     """
 
     stage = Stage.ADMIT
@@ -203,8 +204,9 @@ class StartsFail(RequestFailed):
     status = 503
     event = "admit.no_process"
 
-    def __init__(self, reason: str, pause: float) -> None:
+    def __init__(self, reason: str, pause: float, details: str = "") -> None:
         super().__init__(reason)
+        self.details = details
         self.retry_after = max(1, math.ceil(pause) + 1)
 
 

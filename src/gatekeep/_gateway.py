@@ -22,6 +22,7 @@ from gatekeep._events import Logger, SilentLogger
 from gatekeep._group import Group
 from gatekeep._host import GroupHome, Host, Listener
 from gatekeep._host_real import RealHost
+from gatekeep._reloader import Reloader
 from gatekeep._settings import BindKind, GroupSettings, Settings
 from gatekeep._statistics import Counters, Statistics
 from gatekeep.lifecycle._slots import board_size, rows_for
@@ -183,9 +184,15 @@ class Gateway:
                 host, group_settings, group, home, self._counters, self._log,
                 folders=_folders(group_settings), module_path=_module_path(), debug=self._debug,
                 socket_timeout=dispatch.socket_timeout, graceful_timeout=settings.graceful_timeout,
+                develops=settings.reload.reload,
             )  # fmt: skip
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(alarms.run, host.clock)
+                if settings.reload.reload:
+                    folders = _watched(group_settings)
+                    reloader = Reloader(settings.reload, folders, supervisor.files_changed)
+                    supervisor.on_folders = reloader.add
+                    tasks.start_soon(reloader.run)
                 if console_listener is not None:
                     # Before the processes: an application that never loads is a reason to ask.
                     console = Console(host.net, console_listener, _commands(supervisor), self._log)
@@ -389,6 +396,11 @@ def _folders(settings: GroupSettings) -> list[str]:
     """What comes first on the daemons' module path: what the settings say, then a script's own folder or the present one."""
     own = os.path.dirname(os.path.abspath(settings.app.path)) if settings.app.path else os.getcwd()
     return [*map(os.path.abspath, settings.python_path), own]
+
+
+def _watched(settings: GroupSettings) -> list[str]:
+    """What is watched for a developer: the application's own folders, not what is installed."""
+    return [folder for folder in _folders(settings) if os.path.isdir(folder)]
 
 
 def _module_path() -> list[str]:

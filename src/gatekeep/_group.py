@@ -73,6 +73,7 @@ class Group:
         self._ready: dict[int, None] = {}
         self._accepting: dict[int, None] = {}
         self._next_start: float | None = None
+        self._failure = "", ""
         self._gone: set[int] = set()
         self._suspects: dict[int, float] = {}
         self._left: deque[Record] = deque(maxlen=REMEMBERED)
@@ -177,12 +178,16 @@ class Group:
             for hop in tuple(self.standing):
                 hop.take_back()
 
-    def starts_fail(self, next_start: float) -> None:
+    def starts_fail(self, next_start: float, reason: str = "", details: str = "") -> None:
         """No process takes requests, and the next start, at that time, is expected to fail as the last one did.
 
         Whoever waits is told so at once: nobody knows how long it will last.
+
+        Args:
+            reason, details: what clients are to see of it, who are developers; else empty.
         """
         self._next_start = next_start
+        self._failure = reason or f"the processes of group {self.name} fail to start", details
         for hop in tuple(self.standing):
             hop.reclaim()
         self.on_failing()
@@ -190,7 +195,8 @@ class Group:
     def check_up(self, now: float) -> None:
         """Raise `StartsFail` if waiting for a process has no sense now."""
         if self._next_start is not None:
-            raise StartsFail(f"the processes of group {self.name} fail to start", self._next_start - now)
+            reason, details = self._failure
+            raise StartsFail(reason, self._next_start - now, details)
 
     def is_ready(self) -> bool:
         """Whether any process takes requests."""

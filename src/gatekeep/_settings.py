@@ -244,8 +244,12 @@ def _target(value: object) -> AppTarget:
 
 
 def _strings(value: Iterable[str]) -> tuple[str, ...]:
-    items = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
-    return tuple(_text("python-path", item) for item in items)
+    return (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+
+
+def _are_texts(instance: object, attribute: attrs.Attribute[Any], value: tuple[object, ...]) -> None:
+    for item in value:
+        _text(dashed(attribute.name), item)
 
 
 def _text(name: str, value: object) -> str:
@@ -448,6 +452,7 @@ class GroupSettings:
     python_path: tuple[str, ...] = attrs.field(
         default=(),
         converter=_strings,
+        validator=_are_texts,
         metadata={
             "spec": Spec(
                 "Folders that the application's modules are looked for in, first.",
@@ -612,6 +617,38 @@ class HttpSettings:
 
 
 @attrs.frozen(kw_only=True)
+class ReloadSettings:
+    """For development: processes that start again when a file changes."""
+
+    reload: bool = setting(
+        False, "For development: start again when a file changes, and show why where the import fails."
+    )
+    reload_dir: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=_strings,
+        validator=_are_texts,
+        metadata={
+            "spec": Spec(
+                "A folder to watch, beside the present one and those that modules were loaded from; repeatable.",
+                aliases=("--reload-dirs", "--reload-paths"),
+            )
+        },
+    )
+    reload_include: tuple[str, ...] = attrs.field(
+        default=("*.py",),
+        converter=_strings,
+        validator=_are_texts,
+        metadata={"spec": Spec("Names of files that count, as patterns; repeatable.")},
+    )
+    reload_exclude: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=_strings,
+        validator=_are_texts,
+        metadata={"spec": Spec("Names of files that do not, as patterns; repeatable.")},
+    )
+
+
+@attrs.frozen(kw_only=True)
 class Settings:
     """Everything a gateway needs to know.
 
@@ -646,6 +683,7 @@ class Settings:
         precedent="the specification's starter configuration",
     )
     http: HttpSettings = attrs.field(factory=HttpSettings)
+    reload: ReloadSettings = attrs.field(factory=ReloadSettings)
     groups: tuple[GroupSettings, ...] = attrs.field(converter=tuple[GroupSettings, ...])
 
     @groups.validator
@@ -684,17 +722,27 @@ class Settings:
         Raises:
             SettingsError: an option is unknown or its value is not allowed.
         """
-        shares: dict[type, dict[str, Any]] = {cls: {}, HttpSettings: {}, GroupSettings: {}}
+        shares: dict[type, dict[str, Any]] = {
+            cls: {},
+            HttpSettings: {},
+            ReloadSettings: {},
+            GroupSettings: {},
+        }
         for name, value in options.items():
             share, plain = shares[owner_of(name)], _ALIASED.get(name, name)
             if plain in share:
                 raise SettingsError(f"{dashed(plain)} is given twice, by two names")
             share[plain] = value
         group = GroupSettings(app=app, **shares[GroupSettings])
-        return cls(http=HttpSettings(**shares[HttpSettings]), groups=(group,), **shares[cls])
+        return cls(
+            http=HttpSettings(**shares[HttpSettings]),
+            reload=ReloadSettings(**shares[ReloadSettings]),
+            groups=(group,),
+            **shares[cls],
+        )
 
 
-for _class in (Settings, GroupSettings, HttpSettings):
+for _class in (Settings, GroupSettings, HttpSettings, ReloadSettings):
     attrs.resolve_types(_class, globals())
 
 
@@ -708,9 +756,10 @@ _NOT_OPTIONS = frozenset({"app", "groups"})
 
 
 def declared() -> Mapping[str, tuple[type, attrs.Attribute[Any]]]:
-    """Every setting that is an option, by name, with the class that holds it. `http` names the codec, not its section."""
+    """Every setting that is an option, by name, with the class that holds it. `http` and `reload` mean the
+    settings of these names, not their sections."""
     found: dict[str, tuple[type, attrs.Attribute[Any]]] = {}
-    for owner in (Settings, GroupSettings, HttpSettings):
+    for owner in (Settings, GroupSettings, HttpSettings, ReloadSettings):
         for attribute in attrs.fields(owner):
             if attribute.name not in _NOT_OPTIONS and "spec" in attribute.metadata:
                 found[attribute.name] = owner, attribute

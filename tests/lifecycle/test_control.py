@@ -35,6 +35,7 @@ SETTINGS = st.builds(
     maximum_requests=COUNT,
     inactivity_timeout=st.floats(0),
     script_reloading=TEXT,
+    tells_folders=st.booleans(),
     debug=st.booleans(),
 )
 

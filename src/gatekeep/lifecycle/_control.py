@@ -58,6 +58,7 @@ class DaemonSettings(msgspec.Struct, array_like=True):
         maximum_requests: after so many it wishes to be replaced; 0 for never.
         inactivity_timeout: seconds without a request after which it wishes to end; inf for never.
         script_reloading: "off", "on" or "strict".
+        tells_folders: whether READY shall say where modules were loaded from.
         debug: whether events at debug are wanted.
     """
 
@@ -83,6 +84,7 @@ class DaemonSettings(msgspec.Struct, array_like=True):
     maximum_requests: int
     inactivity_timeout: float
     script_reloading: str
+    tells_folders: bool
     debug: bool
 
 
@@ -94,6 +96,7 @@ def settings_for(
     module_path: list[str],
     socket_timeout: float,
     maximum_requests: int,
+    tells_folders: bool,
     debug: bool,
 ) -> DaemonSettings:
     """A group's settings, as the process with that row is told them."""
@@ -120,14 +123,21 @@ def settings_for(
         maximum_requests=maximum_requests,
         inactivity_timeout=never_if_zero(group.inactivity_timeout),
         script_reloading=group.script_reloading,
+        tells_folders=tells_folders,
         debug=debug,
     )
 
 
 class Ready(msgspec.Struct, array_like=True):
-    """The application is loaded and the workers accept requests."""
+    """The application is loaded and the workers accept requests.
+
+    Attributes:
+        load_time: seconds that the load took.
+        folders: where modules were loaded from that are not installed, if that was asked.
+    """
 
     load_time: float
+    folders: list[str] = []
 
 
 class Wish(msgspec.Struct, array_like=True):

@@ -68,6 +68,11 @@ class Respawn:
         pause = min(longest, FIRST_PAUSE * 2.0 ** min(failures - 1, 16))
         self.next_start = now + pause * (0.75 + 0.25 * self._chance())
 
+    def forgive(self) -> None:
+        """The cause may be gone: the next start needs no pause."""
+        self.next_start = 0.0
+        self._failed_starts = 0
+
     def is_hopeless(self) -> bool:
         """Whether to give up."""
         return not self._was_ready and self._ends >= FIRST_TRIES

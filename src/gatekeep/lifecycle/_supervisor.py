@@ -6,7 +6,7 @@ accepts no more and finishes what it runs (see `_drain`), while the successor se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,15 @@ from gatekeep.lifecycle._process_state import ProcessState
 from gatekeep.lifecycle._recycle import Limits, Recycle
 from gatekeep.lifecycle._respawn import Respawn
 from gatekeep.lifecycle._slots import Board, Row, rows_for
-from gatekeep.lifecycle._triggers import EVICTION, RELOAD, SCRIPT, SHUTDOWN, TRIGGERS, Trigger
+from gatekeep.lifecycle._triggers import (
+    EVICTION,
+    RELOAD,
+    SCRIPT,
+    SCRIPT_REJECTED,
+    SHUTDOWN,
+    TRIGGERS,
+    Trigger,
+)
 from gatekeep.lifecycle._turns import Turns
 
 SPAWN_PAUSE = 0.5
@@ -51,6 +59,10 @@ class Supervisor:
         socket_timeout: the group's (see `Settings.socket_timeout_of`), `math.inf` for never.
         graceful_timeout: seconds in which a process that must go hopes to become idle.
         debug: whether the daemons shall send events at debug.
+        develops: whether a developer watches: failed starts are shown and waited out, and new code need not wait for old one.
+
+    Attributes:
+        on_folders: called with the folders that modules were loaded from, where a developer watches.
     """
 
     def __init__(
@@ -67,7 +79,10 @@ class Supervisor:
         debug: bool,
         socket_timeout: float,
         graceful_timeout: float,
+        develops: bool = False,
     ) -> None:
+        self._develops = develops
+        self.on_folders: Callable[[list[str]], None] = lambda folders: None
         self._host = host
         self._settings = settings
         self._group = group
@@ -76,7 +91,7 @@ class Supervisor:
         self._log = log
         self._settings_for = partial(
             _control.settings_for, settings,
-            folders=folders, module_path=module_path, socket_timeout=socket_timeout, debug=debug,
+            folders=folders, module_path=module_path, socket_timeout=socket_timeout, tells_folders=develops, debug=debug,
         )  # fmt: skip
         self._timers = _timers(settings, graceful_timeout)
         self._board = Board(home.board, rows_for(settings.processes), settings.threads)
@@ -92,6 +107,7 @@ class Supervisor:
         self._is_wanted = False
         self._generation = 0
         self._stopped = anyio.Event()
+        self._retry = anyio.Event()
         self._row_freed = anyio.Event()
         self._first_ready = anyio.Event()
         self._finished = anyio.Event()
@@ -136,6 +152,7 @@ class Supervisor:
 
     def _begin_stop(self) -> None:
         self._stopped.set()
+        self._retry.set()
         for sleeper in self._sleepers:
             sleeper.set()
 
@@ -192,7 +209,8 @@ class Supervisor:
         while not self._stopping:
             pause = self._respawn.next_start - self._host.clock.now()
             if pause > 0:
-                await self._pause(pause)
+                with anyio.move_on_after(pause):
+                    await self._retry.wait()
             elif self._rows:
                 return self._rows.pop(0)
             else:
@@ -218,7 +236,9 @@ class Supervisor:
     def _failed(self) -> None:
         """A start has failed."""
         self._respawn.failed(self._host.clock.now())
-        if self._respawn.is_hopeless() and not self._stopping:
+        if self._develops:
+            self._first_ready.set()
+        elif self._respawn.is_hopeless() and not self._stopping:
             self._begin_stop()
             raise CannotStart(self._last_failure.reason, self._last_failure.traceback)
 
@@ -328,7 +348,8 @@ class Supervisor:
             next_start=round(pause, 3),
             reason=self._last_failure.reason,
         )
-        self._group.starts_fail(max(now, self._respawn.next_start))
+        shown = (self._last_failure.reason, self._last_failure.traceback) if self._develops else ("", "")
+        self._group.starts_fail(max(now, self._respawn.next_start), *shown)
 
     def describe(self, child: Child) -> dict[str, Any]:
         """Its fields in the log."""
@@ -382,6 +403,17 @@ class Supervisor:
         """Replace all processes, one after the other. Returns how many."""
         return self._replace_all(RELOAD, "a reload was asked for")
 
+    def files_changed(self, paths: list[str]) -> None:
+        """A developer has saved something: what is asked for from now on, the new code must answer."""
+        self._log.info("group.files_changed", group=self._group.name, paths=paths[:10])
+        self._respawn.forgive()
+        self._retry.set()
+        self._retry = anyio.Event()
+        for child in self._children.values():
+            if child.ready_at is None:
+                self.obey(child, child.life.stop(self._host.clock.now()))
+        self._replace_all(SCRIPT_REJECTED, "files have changed: " + ", ".join(paths[:3]))
+
     def _replace_all(self, trigger: Trigger, reason: str, first: Child | None = None) -> int:
         self._generation += 1
         serving = [child for child in self._children.values() if child.is_serving]
@@ -411,6 +443,7 @@ class Supervisor:
             self._group.process_ready(child.pid)
         self._first_ready.set()
         child.settled.set()
+        self.on_folders(ready.folders)
         self._log.info("process.ready", **self.describe(child), load_time=round(ready.load_time, 3))
         if ready.load_time > self._timers.startup / 3:
             self._log.warning(

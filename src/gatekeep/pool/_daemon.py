@@ -40,7 +40,7 @@ from gatekeep.pool._monitor import Monitor
 from gatekeep.pool._pickup import pick_up
 from gatekeep.pool._region import Region
 from gatekeep.pool._respond import Responder
-from gatekeep.pool._script import Script, watch_script
+from gatekeep.pool._script import Script, module_folders, watch_script
 from gatekeep.pool._stacks import all_stacks
 from gatekeep.pool._threads import Crew, Worker
 from gatekeep.pool._wsgi import base_environ, run as run_application
@@ -185,6 +185,7 @@ class Daemon:
     ) -> None:
         self._application = application
         self._script = script
+        self._folders = module_folders() if settings.tells_folders else []
         self._memory = Memory()
         self._rejects = settings.script_reloading == "strict"
         self._listener = listener
@@ -223,7 +224,7 @@ class Daemon:
         """Serve until the gateway orders the end (see `_drain.Order`), and nothing runs any more or shutdown-timeout is over."""
         self._row.set_pid(self._pid)
         # First of all: only of a process that was ready is it believed that it had connections in hand.
-        control.send(Ready(control.load_time))
+        control.send(Ready(control.load_time, self._folders))
         self._control = control
         control.stacks = self._stacks
         self._crew.start()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 import threading
 import time
 import traceback
@@ -88,3 +89,12 @@ def _module_of(path: str, module: str) -> ModuleType | None:
     return next(
         (each for each in tuple(sys.modules.values()) if getattr(each, "__file__", None) == full), None
     )
+
+
+def module_folders() -> list[str]:
+    """The folders of all loaded modules that are not installed, but somebody's own work."""
+    files = (getattr(module, "__file__", None) for module in tuple(sys.modules.values()))
+    folders = {os.path.dirname(os.path.realpath(file)) for file in files if isinstance(file, str)}
+    ours = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    installed = tuple({*map(os.path.realpath, sysconfig.get_paths().values()), ours})
+    return sorted(folder for folder in folders if not folder.startswith(installed))

@@ -270,6 +270,17 @@ class Http1Exchange:
         self._put_answer(status, fields)
         await self.flush()
 
+    async def show(self, status: int, fields: Sequence[tuple[str, str]], body: bytes) -> None:
+        """Answer in the application's place with a page; the connection stays what it was.
+
+        Raises:
+            ClientGone: nobody is there.
+        """
+        self.start(status, HTTPStatus(status).phrase, [*fields, ("Content-Length", str(len(body)))])
+        self.write(body)
+        self.finish()
+        await self.flush()
+
     def answer_nowait(self, status: int, fields: Sequence[tuple[str, str]] = ()) -> None:
         """The same, as far as it goes at once."""
         self._put_answer(status, fields)

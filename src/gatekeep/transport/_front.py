@@ -7,7 +7,7 @@ import traceback
 import anyio
 
 from gatekeep._alarms import Alarms
-from gatekeep._errors import ClientGone, Refused, RequestFailed, Stopped
+from gatekeep._errors import ClientGone, Refused, RequestFailed, StartsFail, Stopped
 from gatekeep._events import DEBUG, INFO, Action, Logger, Outcome, Record, request_name, says
 from gatekeep._host import Host, Peer
 from gatekeep._settings import HttpSettings
@@ -18,6 +18,7 @@ from gatekeep.transport._codec import Codec, Limits
 from gatekeep.transport._codec_strict import StrictCodec
 from gatekeep.transport._date import HttpDate
 from gatekeep.transport._dispatch import HopDispatch
+from gatekeep.transport._error_page import FIELDS, error_page
 from gatekeep.transport._exchange import Http1Exchange
 from gatekeep.transport._http1 import Http1Connection, Patience
 from gatekeep.transport._relay import relay
@@ -205,7 +206,10 @@ class Front:
         if answers:
             record.status = failure.status
             try:
-                await exchange.answer(failure.status, _fields_for(failure))
+                if isinstance(failure, StartsFail) and failure.details:
+                    await exchange.show(failure.status, FIELDS, error_page(str(failure), failure.details))
+                else:
+                    await exchange.answer(failure.status, _fields_for(failure))
             except ClientGone:
                 record.action = Action.DROPPED  # what went wrong before stays the outcome
 
