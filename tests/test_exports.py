@@ -11,8 +11,8 @@ import pytest
 import gatekeep
 
 NAMES = """
-    CannotStart ClientDisconnected GatekeepError Gateway GroupSettings HttpSettings Outcome RequestInterrupted RequestTimeout
-    Served Settings SettingsError Stage Statistics
+    CannotStart ClientDisconnected GatekeepError Gateway GroupSettings HttpSettings Outcome ReloadSettings RequestInterrupted
+    RequestTimeout Served Settings SettingsError Stage Statistics
 """
 
 SOURCE = str(Path(gatekeep.__file__).parents[1])

@@ -111,6 +111,7 @@ class Gateway:
         self._counters = Counters()
         self._group: Group | None = None
         self._dispatch: HopDispatch | None = None
+        self._supervisor: Supervisor | None = None
         self._hurry: anyio.CancelScope | None = None
         self._hurried = False
         self._portal: anyio.from_thread.BlockingPortal | None = None
@@ -180,7 +181,7 @@ class Gateway:
                 host, settings.http, dispatch, alarms, self._counters, self._log,
                 room=room, response_socket_timeout=settings.response_socket_timeout,
             )  # fmt: skip
-            supervisor = Supervisor(
+            self._supervisor = supervisor = Supervisor(
                 host, group_settings, group, home, self._counters, self._log,
                 folders=_folders(group_settings), module_path=_module_path(), debug=self._debug,
                 socket_timeout=dispatch.socket_timeout, graceful_timeout=settings.graceful_timeout,
@@ -220,6 +221,21 @@ class Gateway:
                 "accept.limited", reason="few descriptors (ulimit -n)", connections=max(allowed, 1)
             )
         return max(1, min(wanted, allowed))
+
+    def reload(self) -> None:
+        """Replace all daemon processes, one after the other: each serves until its successor is ready. No request notices.
+
+        Their successors import the application anew. Returns at once. With `serving_in_thread` any thread may call it. Nothing
+        happens while the gateway does not serve.
+        """
+        if self._portal is not None:
+            self._portal.start_task_soon(self._reload_now)
+        else:
+            self._reload_now()
+
+    def _reload_now(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.reload()
 
     def hurry(self) -> None:
         """Make the stop that is under way, or comes, wait for nothing. With `serving_in_thread` any thread may call it."""

@@ -57,6 +57,7 @@ class Program:
             await tasks.start(
                 _signals.on_signal, signal.SIGUSR2, self._log, "replace the gateway", self._successor.ask
             )
+            await tasks.start(_signals.on_signal, signal.SIGHUP, self._log, "reload", self._gateway.reload)
             try:
                 await self._serve()
             except CannotStart as error:

@@ -13,8 +13,9 @@ from gatekeep._events import Logger
 
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
-UNUSED = (signal.SIGHUP, signal.SIGUSR1)
-"""Their default action would kill the gateway, and people send them to servers for other reasons (logrotate, `pkill -HUP`)."""
+UNUSED = (signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU)
+"""Their default action would kill or stop the gateway, and people send them to servers for other reasons (logrotate, gunicorn's
+number of workers)."""
 
 REPEAT = 0.5
 """Seconds within which a second signal is the first one's echo: `timeout` and terminals send one to the whole group, too."""
