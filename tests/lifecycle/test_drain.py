@@ -187,10 +187,28 @@ def test_one_that_dies_without_a_reason_gets_a_successor_too() -> None:
     assert life.is_over
 
 
-def test_who_is_idle_while_its_replacement_starts_gets_it_all_the_same() -> None:
+def test_who_is_idle_while_its_replacement_starts_waits_for_it_all_the_same() -> None:
     life = draining(RELOAD)
-    life.drain(INACTIVITY, 1010.0, is_needed=True)
-    assert life.gets_successor
+    assert life.drain(INACTIVITY, 1010.0, is_needed=True) == []
+    assert (life.state, life.gets_successor) == (State.DRAINING, True)
+
+
+# --- who stays
+
+
+def test_a_process_stays_until_its_replacement_is_ready_unless_it_was_told_to_leave_when_idle() -> None:
+    assert serving().stays
+    assert draining(RELOAD).stays
+    assert draining(EVICTION).stays, "nobody else did"
+    life = serving()
+    life.drain(EVICTION, 1010.0, is_needed=False)
+    assert not life.stays
+
+
+def test_who_has_not_begun_or_accepts_no_more_does_not_stay() -> None:
+    assert not starting().stays
+    assert not draining(SCRIPT_REJECTED).stays
+    assert not draining(SHUTDOWN).stays
 
 
 @pytest.mark.parametrize(
@@ -389,9 +407,10 @@ def test_more_reasons_never_give_more_time(timers: Timers, first: Trigger, more:
         life.drain(trigger, now, is_needed=is_needed)
         if life.state is state:
             assert life.next_look() <= deadline
+        elif life.state is State.STOPPING:
+            assert life.next_look() == now + timers.shutdown + LAST_WORDS
         else:
-            # The next stage has time of its own, and never more than this one could have passed on to it.
-            assert life.next_look() <= max(now + timers.window(trigger), now + timers.shutdown + LAST_WORDS)
+            assert life.next_look() <= min(deadline, now + max(timers.graceful, timers.eviction))
 
 
 @given(TIMERS_OF_ANY_KIND, st.lists(SECONDS, max_size=5))
