@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from gatekeep._errors import StartsFail
 from gatekeep._events import Record
 from gatekeep._group import REMEMBERED, Group
 
@@ -113,3 +116,170 @@ def test_a_request_is_found_while_it_is_claimed_and_for_a_while_afterwards() -> 
         group.claimed(later)
         group.leave(later)
     assert group.find(7) is None
+
+
+# --- who takes requests
+
+
+def test_a_process_that_finishes_takes_no_requests_and_still_has_those_that_it_runs() -> None:
+    running = FakeHop(1, pid=10)
+    group = group_with(running, ready=(10, 11))
+    group.claimed(running)
+    group.process_finishing(10)
+    assert group.ready() == (11,)
+    assert group.is_ready()
+    assert running.told == []
+
+
+def test_the_group_is_not_ready_while_all_that_it_has_finish() -> None:
+    group = group_with(ready=(10, 11))
+    group.process_finishing(10)
+    group.process_finishing(11)
+    assert not group.is_ready()
+    assert group.ready() == ()
+    group.process_ready(12)
+    assert group.ready() == (12,)
+
+
+def test_what_is_told_twice_or_of_a_process_that_is_gone_changes_nothing() -> None:
+    group = group_with(ready=(10, 11))
+    group.process_finishing(10)
+    group.process_finishing(10)
+    group.process_ended(10)
+    group.process_finishing(10)
+    group.process_finishing(99)
+    assert group.ready() == (11,)
+
+
+def test_the_end_of_a_process_that_finished_ends_what_it_ran_and_takes_back_what_nobody_claimed() -> None:
+    """It may have accepted a connection in the moment before it was told."""
+    running, standing = FakeHop(1, pid=10), FakeHop(2)
+    group = group_with(running, standing, ready=(10, 11))
+    group.claimed(running)
+    group.process_finishing(10)
+    group.process_ended(10)
+    assert (running.told, standing.told) == (["process ended"], ["take back"])
+
+
+def test_the_end_of_a_process_that_never_was_ready_takes_nothing_back() -> None:
+    standing = FakeHop(1)
+    group = group_with(standing, ready=(10,))
+    group.process_started(11)
+    group.process_ended(11)
+    assert standing.told == []
+    assert group.ready() == (10,)
+
+
+def test_a_pid_may_come_again() -> None:
+    hop = FakeHop(1, pid=10)
+    group = group_with(ready=(10,))
+    group.process_ended(10)
+    group.process_started(10)
+    group.process_ready(10)
+    group.enter(hop)
+    group.claimed(hop)
+    assert (group.ready(), hop.told) == ((10,), [])
+
+
+def test_where_only_processes_that_finish_are_left_beside_a_suspect_nothing_is_reclaimed() -> None:
+    hop = FakeHop(since=1.0)
+    group = group_with(hop, ready=(10, 11))
+    group.process_finishing(11)
+    group.process_suspected(10, since=4.0)
+    assert hop.told == [], "nobody else could take it"
+    group.process_ready(12)
+    assert hop.told == ["reclaim"]
+
+
+def test_a_suspect_that_finishes_is_a_suspect_still() -> None:
+    """It was told to accept no more, which it may not have heard."""
+    hop = FakeHop(since=1.0)
+    group = group_with(hop, ready=(10,))
+    group.process_finishing(10)
+    group.process_suspected(10, since=4.0)
+    group.process_ready(11)
+    assert hop.told == ["reclaim"]
+
+
+# --- starts that fail
+
+
+def test_as_long_as_starts_succeed_everybody_may_wait() -> None:
+    group = Group("default", 2, "address")
+    group.check_up(0.0)
+    group.process_ready(10)
+    group.process_ended(10)
+    group.check_up(1e9)
+
+
+def test_when_starts_fail_all_that_wait_are_told_and_new_ones_are_turned_away() -> None:
+    told: list[str] = []
+    hops = [FakeHop(number) for number in range(3)]
+    group = group_with(*hops)
+    group.on_failing = lambda: told.append("failing")
+    group.starts_fail(105.0)
+    assert [hop.told for hop in hops] == [["reclaim"]] * 3
+    assert told == ["failing"]
+    with pytest.raises(StartsFail, match=r"^the processes of group default fail to start$"):
+        group.check_up(100.0)
+
+
+@pytest.mark.parametrize(
+    ("pause", "seconds"), [(5.0, 6), (4.2, 6), (0.0, 1), (0.25, 2), (29.9, 31), (-1000.0, 1)]
+)
+def test_a_client_is_asked_to_come_again_after_the_next_start_and_never_at_once(
+    pause: float, seconds: int
+) -> None:
+    group = Group("default", 2, "address")
+    group.starts_fail(1000.0 + pause)
+    with pytest.raises(StartsFail) as caught:
+        group.check_up(1000.0)
+    assert (caught.value.status, caught.value.retry_after) == (503, seconds)
+
+
+def test_a_process_that_is_ready_ends_it() -> None:
+    group = Group("default", 2, "address")
+    group.starts_fail(105.0)
+    group.process_ready(10)
+    group.check_up(100.0)
+
+
+def test_a_process_that_only_started_does_not() -> None:
+    group = Group("default", 2, "address")
+    group.starts_fail(105.0)
+    group.process_started(10)
+    with pytest.raises(StartsFail):
+        group.check_up(1e9)
+
+
+# --- processes that sleep
+
+
+def test_each_offer_wakes_while_somebody_sleeps_and_only_then() -> None:
+    woken: list[int] = []
+    group = group_with(ready=(10,))
+    group.enter(FakeHop(1))
+    group.wake = lambda: woken.append(len(group.standing))
+    group.enter(FakeHop(2))
+    group.enter(FakeHop(3))
+    group.wake = None
+    group.enter(FakeHop(4))
+    assert woken == [2, 3], "the request stands there already when it wakes"
+
+
+def test_whoever_wakes_may_say_that_nobody_sleeps_any_more() -> None:
+    group = Group("default", 2, "address")
+
+    def wake() -> None:
+        group.wake = None
+
+    group.wake = wake
+    group.enter(FakeHop(1))
+    group.enter(FakeHop(2))
+    assert len(group.standing) == 2
+
+
+def test_the_oldest_offer_is_the_first_that_stands() -> None:
+    group = group_with(FakeHop(1, since=3.0), FakeHop(2, since=5.0))
+    assert group.oldest_offer(9.0) == 3.0
+    assert group_with().oldest_offer(9.0) == 9.0

@@ -45,3 +45,25 @@ def test_what_has_expired_stays_expired(stamp: float, now: float, later: float, 
 
 def test_another_attempt_gives_no_more_time() -> None:
     assert judge(stamped(100.0, attempt=3), 146.0, 45.0) is Verdict.EXPIRED
+
+
+@pytest.mark.parametrize(
+    ("age", "is_outdated", "verdict"),
+    [
+        pytest.param(1.0, False, Verdict.RUN, id="in time, and the code is up to date"),
+        pytest.param(1.0, True, Verdict.REJECT, id="in time, and the code is outdated"),
+        pytest.param(46.0, False, Verdict.EXPIRED, id="too late"),
+        pytest.param(46.0, True, Verdict.EXPIRED, id="too late, which another process could not change"),
+    ],
+)
+def test_outdated_code_runs_nothing(age: float, is_outdated: bool, verdict: Verdict) -> None:
+    assert judge(stamped(100.0), 100.0 + age, 45.0, is_outdated=is_outdated) is verdict
+
+
+@given(stamp=TIMES, now=TIMES, queue_timeout=TIMES)
+def test_outdated_code_never_runs_a_request_and_never_saves_one_that_expired(
+    stamp: float, now: float, queue_timeout: float
+) -> None:
+    up_to_date = judge(stamped(stamp), now, queue_timeout)
+    outdated = judge(stamped(stamp), now, queue_timeout, is_outdated=True)
+    assert outdated is (Verdict.REJECT if up_to_date is Verdict.RUN else Verdict.EXPIRED)

@@ -70,6 +70,12 @@ class Life:
         self._timers = timers
         self._deadline = now + timers.startup
         self._is_window_open = False
+        self._hopes = False
+
+    @property
+    def stays(self) -> bool:
+        """Whether it takes requests until its replacement is ready, so that others need not."""
+        return self.state is ProcessState.SERVING or (self.state is ProcessState.DRAINING and not self._hopes)
 
     @property
     def is_over(self) -> bool:
@@ -91,14 +97,17 @@ class Life:
         """Something asks for its end.
 
         Args:
-            is_needed: whether it is the only one that takes requests: it stays, idle or not, until its replacement is ready.
+            is_needed: whether no other one stays: it stays, idle or not, until its replacement is ready.
         """
         if self.state is ProcessState.STARTING or trigger is SHUTDOWN:
             self.trigger = self.trigger or trigger
             return self.stop(now)
+        before = self.state
         self._happened(ProcessEvent.DRAIN)
         if self.state is not ProcessState.DRAINING:
             return []
+        if before is ProcessState.DRAINING and not trigger.succeeded:
+            return []  # that it is idle is no reason to go before its replacement is there
         if self.trigger is None or (self.trigger.planned and not trigger.planned):
             self.trigger = trigger
         if trigger.at_once:
@@ -106,7 +115,8 @@ class Life:
         if trigger.planned or self._is_window_open:
             return []
         self._open_window(now)
-        return self._if_not_over(now, [] if is_needed else [Order.HOPE])
+        self._hopes = not is_needed
+        return self._if_not_over(now, [Order.HOPE] if self._hopes else [])
 
     def succeed(self, now: float) -> list[Order]:
         """Its replacement is ready, or there is none."""

@@ -26,7 +26,7 @@ from gatekeep.lifecycle._child import Child
 from gatekeep.lifecycle._drain import Life, Order, Timers
 from gatekeep.lifecycle._heartbeat import Heartbeat
 from gatekeep.lifecycle._liveness import Liveness
-from gatekeep.lifecycle._process_state import ProcessState
+from gatekeep.lifecycle._process_state import ACCEPTING, ProcessState
 from gatekeep.lifecycle._recycle import Limits, Recycle
 from gatekeep.lifecycle._respawn import Respawn
 from gatekeep.lifecycle._slots import Board, Row, rows_for
@@ -49,6 +49,8 @@ ECHO = 0.5
 
 CROWDED = 0.1
 """Seconds that a request may wait for a worker before a process that sleeps is woken for it."""
+
+_NO_FAILURE = _control.Failed("no process became ready", "")
 
 
 class Supervisor:
@@ -112,7 +114,7 @@ class Supervisor:
         self._first_ready = anyio.Event()
         self._finished = anyio.Event()
         self._tasks: TaskGroup
-        self._last_failure = _control.Failed("no process became ready", "")
+        self._last_failure = _NO_FAILURE
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Keep all seats until `stop`; reports that it has started when the first process is ready.
@@ -170,7 +172,7 @@ class Supervisor:
                 continue
             self._tasks.start_soon(self._live, child)
             await child.settled.wait()
-            if child.ready_at is None:
+            if child.life.state not in ACCEPTING:
                 continue  # an incumbent that lives serves on meanwhile
             if incumbent is not None:
                 self._succeed(incumbent)
@@ -251,11 +253,14 @@ class Supervisor:
 
     async def _sleep(self) -> None:
         """The seat stays empty until a request wants it ("the intent is to reclaim memory")."""
-        if self._stopping or self._is_wanted:
+        # A request that stands already was offered before anybody was to sleep, and no process will take it.
+        is_forgotten = bool(self._group.standing) and not (self._group.is_ready() or self._is_starting())
+        if self._stopping or self._is_wanted or is_forgotten:
             self._is_wanted = False
             return
         sleeper = anyio.Event()
         self._sleepers.append(sleeper)
+        self._group.wake = self._wake
         self._log.info("group.sleeping", group=self._group.name, asleep=len(self._sleepers))
         await sleeper.wait()
 
@@ -361,7 +366,7 @@ class Supervisor:
         """Something asks for the end of a process."""
         if self._stopping or child.life.is_over:
             return
-        others_serve = any(pid != child.pid for pid in self._group.ready())
+        others_serve = any(other.life.stays for other in self._children.values() if other is not child)
         was_serving = child.is_serving
         orders = child.life.drain(trigger, self._host.clock.now(), is_needed=not others_serve)
         if was_serving:
@@ -439,6 +444,7 @@ class Supervisor:
         child.liveness.ready(now)
         child.recycle = Recycle(self._limits(), now)
         self._respawn.ready()
+        self._last_failure = _NO_FAILURE  # the same fault, when it comes again, is news
         if child.is_serving:
             self._group.process_ready(child.pid)
         self._first_ready.set()
