@@ -422,9 +422,10 @@ class Supervisor:
     def _replace_all(self, trigger: Trigger, reason: str, first: Child | None = None) -> int:
         self._generation += 1
         serving = [child for child in self._children.values() if child.is_serving]
+        starting = [child for child in self._children.values() if child.life.state is ProcessState.STARTING]
         for child in sorted(serving, key=lambda child: child is not first):
             self.drain(child, trigger, reason)
-        return len(serving)
+        return len(serving) + len(starting)  # the latter follow when they are ready
 
     def evict(self, pid: int) -> bool:
         """Replace one process now. False where there is none of that pid."""
