@@ -38,6 +38,7 @@ from gatekeep._settings import (
     parse_bind,
     plain_type,
 )
+from gatekeep._systemd import Notifier, take_listeners
 
 FAULT, USAGE, CANNOT_START = 1, 2, 3
 
@@ -182,11 +183,13 @@ def serve(app: str, **options: Any) -> None:
         options["log_level"], options.pop("log_format"), stream, access=options.pop("access_log")
     )
     try:
-        handover = received()
-        settings = _settings(app, options, logger, handover)
+        handover, notifier = received(), Notifier.take(os.environ, os.getpid())
+        settings = _settings(app, options, logger, _inherited_binds(handover))
         _raise_descriptor_limit()
         debug = options["log_level"] == "debug"
-        status = _run(Program(settings, loop, logger, origin, handover, debug=debug), loop)
+        is_first = os.getpid() == 1
+        program = Program(settings, loop, logger, origin, handover, notifier, is_first=is_first, debug=debug)
+        status = _run(program, loop)
     finally:
         writer.close(LOG_PATIENCE)
     sys.exit(status)
@@ -207,17 +210,22 @@ def _choose_loop(loop: str) -> str:
     return loop
 
 
-def _settings(app: str, options: dict[str, Any], log: Logger, handover: Handover | None) -> Settings:
+def _inherited_binds(handover: Handover | None) -> list[Bind]:
+    """Sockets that a service manager has opened are known by nothing but their descriptors."""
+    fds = [Bind(BindKind.FD, fd=fd) for fd in take_listeners(os.environ, os.getpid())]
+    if fds or handover is None:
+        return fds
+    return [parse_bind(name) for name in handover.listeners if name.startswith("fd://")]
+
+
+def _settings(app: str, options: dict[str, Any], log: Logger, inherited: list[Bind]) -> Settings:
     """The settings that the command line and the environment ask for."""
     if options["http"] == "httptools":
         log.warning("setting.replaced", setting="http", value="httptools", used="strict")
         options["http"] = "strict"
     known = declared()
     given = {name: value for name, value in options.items() if name in known and value not in (None, ())}
-    binds = _binds(options)
-    if not binds and handover is not None:
-        # Sockets that a service manager has opened are known by nothing but their descriptors.
-        binds = [parse_bind(name) for name in handover.listeners if name.startswith("fd://")]
+    binds = _binds(options, inherited)
     if binds:
         given["binds"] = binds
     if "processes" not in given and (concurrency := os.environ.get("WEB_CONCURRENCY")):
@@ -225,8 +233,12 @@ def _settings(app: str, options: dict[str, Any], log: Logger, handover: Handover
     return Settings.for_app(parse_app(app, factory=options["factory"]), **given)
 
 
-def _binds(options: dict[str, Any]) -> list[Bind]:
-    """Every way to say where to listen, as binds; `$PORT` counts where nothing else was said, as with gunicorn."""
+def _binds(options: dict[str, Any], inherited: list[Bind]) -> list[Bind]:
+    """Every way to say where to listen, as binds; `$PORT` counts where nothing else was said, as with gunicorn.
+
+    Args:
+        inherited: what counts where the command line says nothing.
+    """
     binds = [parse_bind(text) for text in options["binds"]]
     host, port = options["host"], options["port"]
     if host is not None or port is not None:
@@ -238,6 +250,7 @@ def _binds(options: dict[str, Any]) -> list[Bind]:
         binds.append(Bind(BindKind.UNIX, path=options["uds"]))
     if options["fd"] is not None:
         binds.append(Bind(BindKind.FD, fd=options["fd"]))
+    binds = binds or inherited
     if not binds and (text := os.environ.get("PORT")):
         binds.append(parse_bind(f"0.0.0.0:{_environment_number('PORT', text)}"))
     return binds

@@ -339,8 +339,9 @@ class _Shop:
                 doors = [self._door(listener, self._clients) for listener in self._doors.listeners]
                 try:
                     await self._accept(doors, task_status)
-                    for door in doors:
-                        door.serve_waiting()
+                    if not self.patient:  # else another gateway takes what waits
+                        for door in doors:
+                            door.serve_waiting()
                 finally:
                     self._doors.close()
                     self._shut.set()

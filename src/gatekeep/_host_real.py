@@ -309,6 +309,10 @@ DUMP_LIMIT = 1 << 20
 """Bytes of a dump that are read: some thousand frames."""
 
 
+own_children: set[int] = set()
+"""The daemon processes whose ends are waited for: nobody else may reap them."""
+
+
 class RealProcess:
     """A daemon process."""
 
@@ -326,6 +330,7 @@ class RealProcess:
         self._popen = popen
         self._dump = dump
         self._net = net
+        own_children.add(popen.pid)
         self._pidfd = os.pidfd_open(popen.pid)
         self._oom_kills = count_oom_kills()
 
@@ -375,6 +380,7 @@ class RealProcess:
         os.close(self._dump)
         self._dump = -1
         os.close(self._pidfd)
+        own_children.discard(self.pid)
 
 
 _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")

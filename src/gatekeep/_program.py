@@ -13,7 +13,10 @@ from gatekeep._errors import CannotStart
 from gatekeep._events import Logger
 from gatekeep._gateway import Gateway, Served
 from gatekeep._handover import Handover, Origin, Successor
+from gatekeep._host_real import own_children
+from gatekeep._reaper import Reaper
 from gatekeep._settings import Settings
+from gatekeep._systemd import Notifier
 
 
 class Program:
@@ -23,6 +26,8 @@ class Program:
         loop: the event loop's name, for the log.
         origin: how the program was started.
         handover: what the gateway that this one replaces has said.
+        notifier: tells a service manager.
+        is_first: whether this is the first process of its container.
     """
 
     def __init__(
@@ -32,16 +37,20 @@ class Program:
         log: Logger,
         origin: Origin,
         handover: Handover | None,
+        notifier: Notifier,
         *,
+        is_first: bool,
         debug: bool,
     ) -> None:
+        self._notifier = notifier
+        self._is_first = is_first
         self._settings = settings
         self._loop = loop
         self._log = log
         self._handover = handover
         inherited = handover.listeners if handover else {}
         self._gateway = Gateway(settings, logger=log, debug=debug, inherited=inherited)
-        self._successor = Successor(origin, log, lambda pid: None)
+        self._successor = Successor(origin, log, lambda pid: notifier.say(MAINPID=pid))
         self._starting: anyio.CancelScope | None = None
         self._stop = anyio.Event()
 
@@ -53,6 +62,9 @@ class Program:
         """
         failure: CannotStart | None = None
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._notifier.feed_watchdog)
+            if self._is_first:
+                tasks.start_soon(Reaper(lambda: own_children).run)
             await tasks.start(_signals.watch, self._log, self._ask_to_stop, self._gateway.hurry)
             await tasks.start(
                 _signals.on_signal, signal.SIGUSR2, self._log, "replace the gateway", self._successor.ask
@@ -67,7 +79,7 @@ class Program:
             raise failure
         outcomes = {str(name): count for name, count in self._gateway.statistics().by_outcome().items()}
         self._log.info("gateway.stopped", requests=outcomes)
-        return await self._successor.stay() if os.getpid() == 1 else 0
+        return await self._successor.stay() if self._is_first else 0
 
     async def _serve(self) -> None:
         with anyio.CancelScope() as self._starting:
@@ -81,9 +93,11 @@ class Program:
 
     async def _go_when_replaced(self, served: Served) -> None:
         await self._successor.take_over(served)
-        self._ask_to_stop()
+        self._stop.set()  # which is no news for a service manager: the service goes on
 
     def _ask_to_stop(self) -> None:
+        if not self._stop.is_set():
+            self._notifier.say(STOPPING=1, STATUS="finishing what runs")
         self._stop.set()
         if self._starting is not None:
             self._starting.cancel()  # there is nothing to finish yet
@@ -102,6 +116,9 @@ class Program:
             http="strict" if codec == "auto" else codec,
             version=__version__,
             pid=os.getpid(),
+        )
+        self._notifier.say(
+            READY=1, MAINPID=os.getpid(), STATUS=f"serving {group.app} at {', '.join(served.addresses)}"
         )
         if self._handover is not None:
             self._handover.say_ready()

@@ -68,7 +68,7 @@ class Front:
         # Numbers are unique among gateways and restarts for the log's sake, and in order within one.
         self._next_number = host.chance.bits(63) & ~0xFFFFFFFF
         self._connections: dict[Http1Connection, None] = {}
-        self._stopping = False
+        self._stopping = self._patient = False
         self.now = host.clock.now
 
     # --- connections
@@ -86,7 +86,7 @@ class Front:
         if self._says_debug:
             self._log.debug("accept.finished", client=connection.address)
         if self._stopping:
-            connection.stop()
+            connection.stop(patient=self._patient)
         try:
             await connection.serve()
         except Exception:
@@ -108,7 +108,7 @@ class Front:
         Args:
             patient: whether idle connections may have one more request; otherwise they end now.
         """
-        self._stopping = True
+        self._stopping, self._patient = True, patient
         self._dispatch.end_streams()
         for connection in tuple(self._connections):
             connection.stop(patient=patient)
