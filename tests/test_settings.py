@@ -383,7 +383,7 @@ def socket_timeout(**options: Any) -> float:
 
 
 def test_the_socket_timeout_is_derived_where_it_is_not_given() -> None:
-    assert sorted(DERIVED) == ["response_socket_timeout", "socket_timeout"]
+    assert sorted(DERIVED) == ["nice", "response_socket_timeout", "socket_timeout"]
     assert socket_timeout(threads=1) == 60 + 10 + 15 + 5 + 5
     assert socket_timeout() == pytest.approx(191.6, abs=0.05), "as its help says"
     assert f"{socket_timeout():.1f} with 5 threads" in NUMBERS["socket_timeout"].derived

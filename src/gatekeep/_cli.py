@@ -95,8 +95,9 @@ def _option(name: str, attribute: attrs.Attribute[Any]) -> Callable[..., Any]:
         return click.option(name, f"{own}/--no-{dashed(name)}", default=None, help=_help(spec, attribute))
     if name == "binds":
         return click.option(name, *flags, multiple=True, metavar="ADDRESS", help=_help(spec, attribute))
-    if name == "python_path":
-        return click.option(name, own, *flags, multiple=True, metavar="FOLDER", help=_help(spec, attribute))
+    if spec.item:
+        metavar = spec.item.upper()
+        return click.option(name, own, *flags, multiple=True, metavar=metavar, help=_help(spec, attribute))
     plain = plain_type(attribute)
     kind = plain if plain in (int, float) else str
     metavar = (
@@ -285,8 +286,8 @@ class _Program:
                         self._starting = None
                         self._say_ready(served)
                         await self._stop.wait()
-            except CannotStart as error:
-                failure: CannotStart | None = error
+            except (CannotStart, SettingsError) as error:
+                failure: CannotStart | SettingsError | None = error
             else:
                 failure = None
             tasks.cancel_scope.cancel()

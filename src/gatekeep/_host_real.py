@@ -30,6 +30,8 @@ import anyio
 import anyio.to_thread
 
 from gatekeep._host import DUMP_SIGNAL, GroupHome, Listener, Peer, Process, Socket, SpoolFile, Waiter
+from gatekeep._launch import Launch, prepare, start
+from gatekeep._process_options import ProcessOptions
 from gatekeep._settings import Bind, BindKind
 from gatekeep._waiters import AsyncioLoop, Hub, LoopWaiter, TrioLoop, TrioWaiter, is_asyncio
 
@@ -385,6 +387,17 @@ class RealProcesses:
         self._net = net
         self._run_blocking = run_blocking
         self._folder: RunFolder | None = None
+        self._launches: dict[ProcessOptions, Launch] = {}
+
+    def prepare(self, options: ProcessOptions) -> Launch:
+        """Look up how processes with these options are started, once. Blocks.
+
+        Raises:
+            SettingsError: they cannot be.
+        """
+        if options not in self._launches:
+            self._launches[options] = prepare(options)
+        return self._launches[options]
 
     def open_group(self, name: str, backlog: int, board_size: int) -> GroupHome:
         return RealGroupHome(self._run_folder(), name, backlog, board_size)
@@ -397,8 +410,9 @@ class RealProcesses:
             self._folder = RunFolder()
         return self._folder
 
-    async def spawn(self, home: GroupHome) -> Process:
+    async def spawn(self, home: GroupHome, options: ProcessOptions) -> Process:
         assert isinstance(home, RealGroupHome)
+        launch = self.prepare(options)
         with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as always:
             ours, theirs = socket.socketpair()
             on_failure.callback(ours.close)
@@ -411,7 +425,7 @@ class RealProcesses:
             # Its own, not a pipe: a pipe that is full would stop the process in its signal handler.
             dump = os.memfd_create("gatekeep-stacks")
             on_failure.callback(os.close, dump)
-            popen = await self._run_blocking(_start, home, theirs.fileno(), their_log.fileno(), dump)
+            popen = await self._run_blocking(_start, launch, home, theirs.fileno(), their_log.fileno(), dump)
             on_failure.callback(_end, popen)
             process = RealProcess(popen, ours, log, dump, self._net)
             on_failure.pop_all()
@@ -432,19 +446,21 @@ def _end(popen: subprocess.Popen[bytes]) -> None:
 _BLOCKED = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP}
 
 
-def _start(home: RealGroupHome, control: int, log: int, dump: int) -> subprocess.Popen[bytes]:
+def _start(launch: Launch, home: RealGroupHome, control: int, log: int, dump: int) -> subprocess.Popen[bytes]:
     """Start `gatekeep.pool` with its descriptors. Runs in a thread: its signal mask is inherited, nobody else's is touched.
 
     `-P` and the script's path instead of `-m` keep the present folder out of the path until the application's own settings
     are known: with `-m` alone a user's `queue.py` shadows the standard library's. An own process group leaves Ctrl-C to the
-    gateway. Signals whose default action would kill stay blocked until the daemon's handlers stand.
+    gateway. Signals whose default action would kill stay blocked until the daemon's handlers stand. Another user is set
+    before exec, so that the new process's own files in /proc belong to that user.
     """
     program = str(Path(__file__).parent / "pool" / "__main__.py")
     descriptors = (control, log, home.listener.fileno(), home.board_fd, dump)
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
-        return subprocess.Popen(
+        return start(
+            launch,
             [sys.executable, *flags, "-P", program, *map(str, descriptors)],
             stdin=subprocess.DEVNULL,
             pass_fds=descriptors,

@@ -34,6 +34,8 @@ SETTINGS = st.builds(
     interrupt_timeout=st.floats(0),
     graceful_timeout=st.floats(0),
     debug=st.booleans(),
+    virtual_memory_limit=st.integers(0, 2**60),
+    stack_size=COUNT,
 )
 
 

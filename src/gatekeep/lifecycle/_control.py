@@ -48,6 +48,11 @@ class DaemonSettings(msgspec.Struct, array_like=True):
         beats: whether it gives signs of life.
         graceful_timeout: seconds in which a process that must be replaced hopes to become idle.
         debug: whether events at debug are wanted.
+        home: the folder to run in; empty for the one that it was started in.
+        display_name: what tools such as `ps` shall show; empty for the command line.
+        virtual_memory_limit: bytes of address space that it may have, 0 for no limit of ours.
+        stack_size: bytes of a worker thread's stack, 0 for the system's.
+        import_scripts: modules and scripts' paths that are imported before the application.
     """
 
     group: str
@@ -71,6 +76,11 @@ class DaemonSettings(msgspec.Struct, array_like=True):
     beats: bool
     graceful_timeout: float
     debug: bool
+    home: str
+    display_name: str
+    virtual_memory_limit: int
+    stack_size: int
+    import_scripts: list[str]
 
 
 class Ready(msgspec.Struct, array_like=True):

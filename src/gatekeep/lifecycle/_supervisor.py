@@ -21,6 +21,7 @@ from gatekeep._events import Logger
 from gatekeep._frames import Decoder, FrameError
 from gatekeep._group import Group
 from gatekeep._host import GroupHome, Host, Process
+from gatekeep._process_options import display_name
 from gatekeep._processes import ProcessReport
 from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep._statistics import Counters
@@ -166,9 +167,10 @@ class Supervisor:
     # --- one seat
 
     async def _keep_seat(self, seat: int) -> None:
+        options = self._settings.process_options
         while not self._stopping:
             try:
-                process = await self._host.processes.spawn(self._home)
+                process = await self._host.processes.spawn(self._home, options)
             except OSError as error:
                 await self._spawn_failed(error)
                 continue
@@ -455,6 +457,11 @@ class Supervisor:
             beats=settings.deadlock_timeout > 0,
             graceful_timeout=self._graceful_timeout,
             debug=self._debug,
+            home=settings.home,
+            display_name=display_name(settings.display_name, settings.name),
+            virtual_memory_limit=settings.virtual_memory_limit,
+            stack_size=settings.stack_size,
+            import_scripts=list(settings.import_scripts),
         )
 
 
