@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -541,10 +542,50 @@ def _grow(environ, start_response, size):
     return [b"grown"]
 
 
+def _process(environ, start_response, _):
+    """What the operating system gives this process and this thread, as JSON."""
+    status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines())  # noqa: SIM115
+    seen = {
+        "users": [*os.getresuid()],
+        "groups": [*os.getresgid()],
+        "further": sorted(os.getgroups()),
+        "umask": status["Umask"].strip(),
+        "folder": os.getcwd(),
+        "environ": {**os.environ},
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "stack": _stack_size_of_thread(),
+        "stack_of_others": _in_thread(_stack_size_of_thread),
+        "memory": [*resource.getrlimit(resource.RLIMIT_AS)],
+        "prefix": sys.prefix,
+        "imported": sorted(name for name in sys.modules if "warm_up" in name),
+    }
+    _ok(start_response)
+    return [json.dumps(seen).encode()]
+
+
+def _in_thread(function):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def _stack_size_of_thread():
+    libc = ctypes.CDLL(None)
+    attributes, size = ctypes.create_string_buffer(256), ctypes.c_size_t()
+    libc.pthread_getattr_np(ctypes.c_void_p(threading.get_ident()), attributes)
+    libc.pthread_attr_getstacksize(attributes, ctypes.byref(size))
+    libc.pthread_attr_destroy(attributes)
+    return size.value
+
+
 SCRIPTS = {
     name.lstrip("_").replace("_", "-"): function
     for name, function in list(globals().items())
-    if name.startswith("_") and callable(function) and name != "_ok"
+    if name.startswith("_")
+    and callable(function)
+    and name not in ("_ok", "_in_thread", "_stack_size_of_thread")
 }
 SCRIPTS[""] = _plain
 

@@ -63,7 +63,7 @@ class Served:
         env: Mapping[str, str | None] | None = None,
         python_path: Iterable[str | os.PathLike[str]] = (),
         bind: str | None = "127.0.0.1:0",
-        prefix: Iterable[str] = (),
+        through: Iterable[str] = (),
     ) -> None:
         """Start the process; `wait_ready` waits for it.
 
@@ -74,14 +74,14 @@ class Served:
             env: variables to set, or with None to take away.
             python_path: folders for `--python-path`.
             bind: where to listen; with None no address is given.
-            prefix: what starts the command, such as `unshare`.
+            through: a command that ends in running the one that follows it, in the same process.
         """
         self.events: list[Event] = []
         self.addresses: list[str] = []
         self._output: list[str] = []
         self._errors: list[str] = []
         self._changed = threading.Condition()
-        self.command = [*prefix, *_command(app, flags, python_path, bind)]
+        self.command = [*through, *_command(app, flags, python_path, bind)]
         self.process = subprocess.Popen(
             self.command,
             cwd=cwd,
@@ -299,14 +299,14 @@ def serve(
     env: Mapping[str, str | None] | None = None,
     python_path: Iterable[str | os.PathLike[str]] = (),
     bind: str | None = "127.0.0.1:0",
-    prefix: Iterable[str] = (),
+    through: Iterable[str] = (),
 ) -> Iterator[Served]:
     """Run `gatekeep serve APP` while the context lasts; inside of it, it is ready. See `Served`.
 
     Raises:
         ServeFailed: it did not start, or did not end as it should.
     """
-    server = Served(app, *flags, cwd=cwd, env=env, python_path=python_path, bind=bind, prefix=prefix)
+    server = Served(app, *flags, cwd=cwd, env=env, python_path=python_path, bind=bind, through=through)
     RUNNING.append(server)
     try:
         server.wait_ready()

@@ -96,8 +96,8 @@ def _option(name: str, attribute: attrs.Attribute[Any]) -> Callable[..., Any]:
         return click.option(name, f"{own}/--no-{dashed(name)}", default=None, help=_help(spec, attribute))
     if name == "binds":
         return click.option(name, *flags, multiple=True, metavar="ADDRESS", help=_help(spec, attribute))
-    if isinstance(attribute.default, tuple):
-        metavar = "PATTERN" if name in ("reload_include", "reload_exclude") else "FOLDER"
+    if spec.item:
+        metavar = spec.item.upper()
         return click.option(name, own, *flags, multiple=True, metavar=metavar, help=_help(spec, attribute))
     plain = plain_type(attribute)
     kind = plain if plain in (int, float) else str

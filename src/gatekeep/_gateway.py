@@ -138,6 +138,7 @@ class Gateway:
 
         Raises:
             CannotStart: an address cannot be listened on, or the application cannot be loaded.
+            SettingsError: there is no such user, group or folder, or this process may not give its processes what is asked for.
             RuntimeError: this gateway serves already.
         """
         if self._is_serving:
@@ -147,6 +148,7 @@ class Gateway:
         error: BaseException | None = None
         bodys: BaseException | None = None
         try:
+            await self._prepare(host)
             async with self._serving(host) as served:
                 try:
                     yield served
@@ -160,6 +162,14 @@ class Gateway:
             self._is_serving = False
         if error is not None:
             raise error
+
+    async def _prepare(self, host: RealHost) -> None:
+        for group in self.settings.groups:
+            launch = await host.run_blocking(host.processes.prepare, group.process_options)
+            if launch.as_root:
+                self._log.warning(
+                    "process.runs_as_root", group=group.name, reason="no --user: the application runs as root"
+                )
 
     @contextlib.asynccontextmanager
     async def _serving(self, host: Host) -> AsyncIterator[Served]:
@@ -254,7 +264,7 @@ class Gateway:
         """The same for a program without an event loop: one is run in a thread of its own.
 
         Raises:
-            CannotStart: as `serving`.
+            CannotStart, SettingsError: as `serving`.
         """
         with anyio.from_thread.start_blocking_portal(backend, backend_options) as portal:
             self._portal = portal

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
+from gatekeep._process_options import ProcessOptions
 from gatekeep._settings import Bind
 
 T = TypeVar("T")
@@ -229,7 +230,7 @@ class Processes(Protocol):
             OSError: the system refused.
         """
 
-    def spawn(self, home: GroupHome) -> Awaitable[Process]:
+    def spawn(self, home: GroupHome, options: ProcessOptions) -> Awaitable[Process]:
         """Start a daemon process with exec.
 
         Raises:

@@ -22,7 +22,7 @@ import tempfile
 import termios
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -31,6 +31,8 @@ import anyio
 import anyio.to_thread
 
 from gatekeep._host import DUMP_SIGNAL, GroupHome, Listener, Peer, Process, Socket, SpoolFile, Usage, Waiter
+from gatekeep._launch import Launch, prepare, start
+from gatekeep._process_options import ProcessOptions
 from gatekeep._settings import Bind, BindKind
 from gatekeep._waiters import AsyncioLoop, Hub, LoopWaiter, TrioLoop, TrioWaiter, is_asyncio
 
@@ -323,7 +325,10 @@ class RealProcess:
         log: socket.socket,
         dump: int,
         net: RealNet,
+        run_blocking: Callable[..., Awaitable[Any]],
+        oom_kills: int,
     ) -> None:
+        self._run_blocking = run_blocking
         self.pid = popen.pid
         self.control: Socket = control
         self.log: Socket = log
@@ -332,7 +337,7 @@ class RealProcess:
         self._net = net
         own_children.add(popen.pid)
         self._pidfd = os.pidfd_open(popen.pid)
-        self._oom_kills = count_oom_kills()
+        self._oom_kills = oom_kills
 
     async def wait(self) -> str:
         waiter = self._net._make_waiter(_Descriptor(self._pidfd))
@@ -341,8 +346,10 @@ class RealProcess:
                 await waiter.wait_readable()
         finally:
             waiter.close()
-        is_oom = status == -signal.SIGKILL and count_oom_kills() > self._oom_kills
-        return describe_status(status) + (", by the kernel: its memory has run out" if is_oom else "")
+        end = describe_status(status)
+        if status == -signal.SIGKILL and await self._run_blocking(count_oom_kills) > self._oom_kills:
+            end += ", by the kernel: its memory has run out"
+        return end
 
     def terminate(self) -> None:
         self._send(signal.SIGTERM)
@@ -451,6 +458,17 @@ class RealProcesses:
         self._net = net
         self._run_blocking = run_blocking
         self._folder: RunFolder | None = None
+        self._launches: dict[ProcessOptions, Launch] = {}
+
+    def prepare(self, options: ProcessOptions) -> Launch:
+        """Look up how processes with these options are started, once. Blocks.
+
+        Raises:
+            SettingsError: they cannot be.
+        """
+        if options not in self._launches:
+            self._launches[options] = prepare(options)
+        return self._launches[options]
 
     def open_group(self, name: str, backlog: int, board_size: int) -> GroupHome:
         return RealGroupHome(self._run_folder(), name, backlog, board_size)
@@ -463,8 +481,9 @@ class RealProcesses:
             self._folder = RunFolder()
         return self._folder
 
-    async def spawn(self, home: GroupHome) -> Process:
+    async def spawn(self, home: GroupHome, options: ProcessOptions) -> Process:
         assert isinstance(home, RealGroupHome)
+        launch = self.prepare(options)
         with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as always:
             ours, theirs = socket.socketpair()
             on_failure.callback(ours.close)
@@ -477,9 +496,10 @@ class RealProcesses:
             # Its own, not a pipe: a pipe that is full would stop the process in its signal handler.
             dump = os.memfd_create("gatekeep-stacks")
             on_failure.callback(os.close, dump)
-            popen = await self._run_blocking(_start, home, theirs.fileno(), their_log.fileno(), dump)
+            oom_kills = await self._run_blocking(count_oom_kills)
+            popen = await self._run_blocking(_start, launch, home, theirs.fileno(), their_log.fileno(), dump)
             on_failure.callback(_end, popen)
-            process = RealProcess(popen, ours, log, dump, self._net)
+            process = RealProcess(popen, ours, log, dump, self._net, self._run_blocking, oom_kills)
             on_failure.pop_all()
         return process
 
@@ -498,19 +518,21 @@ def _end(popen: subprocess.Popen[bytes]) -> None:
 _BLOCKED = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP}
 
 
-def _start(home: RealGroupHome, control: int, log: int, dump: int) -> subprocess.Popen[bytes]:
+def _start(launch: Launch, home: RealGroupHome, control: int, log: int, dump: int) -> subprocess.Popen[bytes]:
     """Start `gatekeep.pool` with its descriptors. Runs in a thread: its signal mask is inherited, nobody else's is touched.
 
     `-P` and the script's path instead of `-m` keep the present folder out of the path until the application's own settings
     are known: with `-m` alone a user's `queue.py` shadows the standard library's. An own process group leaves Ctrl-C to the
-    gateway. Signals whose default action would kill stay blocked until the daemon's handlers stand.
+    gateway. Signals whose default action would kill stay blocked until the daemon's handlers stand. Another user is set
+    before exec, so that the new process's own files in /proc belong to that user.
     """
     program = str(Path(__file__).parent / "pool" / "__main__.py")
     descriptors = (control, log, home.listener.fileno(), home.board_fd, dump)
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
-        return subprocess.Popen(
+        return start(
+            launch,
             [sys.executable, *flags, "-P", program, *map(str, descriptors)],
             stdin=subprocess.DEVNULL,
             pass_fds=descriptors,

@@ -9,7 +9,7 @@ import anyio
 
 from gatekeep import __version__, _signals
 from gatekeep._deadlines import describe_fire
-from gatekeep._errors import CannotStart
+from gatekeep._errors import CannotStart, SettingsError
 from gatekeep._events import Logger
 from gatekeep._gateway import Gateway, Served
 from gatekeep._handover import Handover, Origin, Successor
@@ -58,9 +58,9 @@ class Program:
         """Serve until a signal asks for the end. Returns the exit status.
 
         Raises:
-            CannotStart: as `Gateway.serving`.
+            CannotStart, SettingsError: as `Gateway.serving`.
         """
-        failure: CannotStart | None = None
+        failure: CannotStart | SettingsError | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._notifier.feed_watchdog)
             if self._is_first:
@@ -72,7 +72,7 @@ class Program:
             await tasks.start(_signals.on_signal, signal.SIGHUP, self._log, "reload", self._gateway.reload)
             try:
                 await self._serve()
-            except CannotStart as error:
+            except (CannotStart, SettingsError) as error:
                 failure = error
             tasks.cancel_scope.cancel()
         if failure is not None:

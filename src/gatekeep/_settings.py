@@ -18,6 +18,7 @@ import attrs
 
 from gatekeep._deadlines import fire_after
 from gatekeep._errors import SettingsError
+from gatekeep._process_options import ProcessOptions, check_variable, parse_umask, parse_variables
 
 
 @attrs.frozen
@@ -33,6 +34,7 @@ class Spec:
         choices: the allowed words.
         pattern, described: the allowed form of a text, as a regular expression and in words.
         derived: what the value is made from where none is given.
+        item: what one of several values is, for a setting that takes any number of them.
     """
 
     help: str
@@ -45,6 +47,7 @@ class Spec:
     pattern: str = ""
     described: str = ""
     derived: str = ""
+    item: str = ""
 
     def allowed(self) -> str:
         """What is allowed, in words."""
@@ -81,7 +84,7 @@ def plain_type(attribute: attrs.Attribute[Any]) -> type | None:
 
 def _validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     kind = plain_type(attribute)
-    if value is None and attribute.metadata["spec"].derived:
+    if value is None and attribute.default is None:
         return
     if kind is float and type(value) is int:
         pass
@@ -243,13 +246,41 @@ def _target(value: object) -> AppTarget:
     return value if isinstance(value, AppTarget) else parse_app(_app_text(value))
 
 
-def _strings(value: Iterable[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+def several(
+    name: str, help: str, check: Callable[[str], str] = str, default: tuple[str, ...] = (), **spec: Any
+) -> Any:
+    """Declare a setting that takes any number of texts; `check` returns one of them as it is kept, or refuses it."""
+
+    def convert(value: object) -> tuple[str, ...]:
+        items = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+        return tuple(check(_text(name, item)) for item in items)
+
+    return attrs.field(default=default, converter=convert, metadata={"spec": Spec(help, **spec)})
 
 
-def _are_texts(instance: object, attribute: attrs.Attribute[Any], value: tuple[object, ...]) -> None:
-    for item in value:
-        _text(dashed(attribute.name), item)
+def _import_script(text: str) -> str:
+    try:
+        target = parse_app(text)
+    except SettingsError:
+        target = None
+    if target is None or target.attribute:
+        raise SettingsError(
+            f"import-scripts = {text!r}: allowed is a module's name or a script's path (site/warm_up.py)"
+        )
+    return str(target)
+
+
+LEAST_STACK = 32768
+"""Bytes; Python refuses less."""
+
+
+def _validate_stack(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if 0 < value < LEAST_STACK:
+        raise SettingsError(f"stack-size = {value}: allowed is 0 or {LEAST_STACK} bytes and more")
+
+
+_ACCOUNT = {"pattern": r"[^\0:\n]*", "described": "a name or a number"}
+_FOLDER = {"pattern": r"[^\0\ud800-\udfff]*", "described": "a folder's path"}
 
 
 def _text(name: str, value: object) -> str:
@@ -449,17 +480,117 @@ class GroupSettings:
         aliases=("--workers-kill-timeout",),
         precedent="mod_wsgi",
     )
-    python_path: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=_strings,
-        validator=_are_texts,
+    python_path: tuple[str, ...] = several(
+        "python-path",
+        "Folders that the application's modules are looked for in, first.",
+        item="folder",
+        aliases=("--pythonpath", "--app-dir"),
+    )
+    import_scripts: tuple[str, ...] = several(
+        "import-scripts",
+        "Modules or scripts' paths that each process imports before the application; repeatable.",
+        _import_script,
+        item="script",
+        aliases=("--import-script",),
+        precedent="mod_wsgi's WSGIImportScript",
+    )
+    user: str = setting(
+        "",
+        "The user, by name or number, that the application's processes run as; the gateway must be root. "
+        "HOME, USER and LOGNAME are that user's.",
+        aliases=("-u",),
+        derived="the gateway's own",
+        **_ACCOUNT,
+    )
+    group: str = setting(
+        "",
+        "Their group (the system's), by name or number.",
+        aliases=("-g",),
+        derived="the user's own",
+        **_ACCOUNT,
+    )
+    supplementary_groups: tuple[str, ...] = several(
+        "supplementary-groups",
+        "Their further groups instead of those that the user belongs to; repeatable.",
+        item="group",
+    )
+    umask: str = setting(
+        "",
+        "Permissions that files which they make do not get: an octal number such as 0027.",
+        pattern=r"((0o)?0*[0-7]{1,3})?",
+        described="an octal number of up to three digits, such as 0027",
+        aliases=("-m",),
+        derived="the gateway's own",
+    )
+    home: str = setting(
+        "",
+        "The folder that they run in; --chdir is the gateway's own.",
+        derived="the gateway's own",
+        precedent="mod_wsgi",
+        **_FOLDER,
+    )
+    lang: str = setting("", "LANG in their environment.", pattern=r"[^\0]*", described="a text without NUL")
+    locale: str = setting(
+        "", "LC_ALL in their environment.", pattern=r"[^\0]*", described="a text without NUL"
+    )
+    env: tuple[str, ...] = several(
+        "env",
+        "NAME=VALUE, a variable in their environment, beside the gateway's own; repeatable.",
+        check_variable,
+        item="NAME=VALUE",
+        aliases=("-e",),
+    )
+    display_name: str = setting(
+        "(gatekeep:%{GROUP})",
+        "What ps shows of them; %{GROUP} is the name of the process group. Empty: their command line.",
+        pattern=r"[^\0-\x1f\x7f\ud800-\udfff]{0,200}",
+        described="up to 200 printable characters",
+        precedent="mod_wsgi",
+    )
+    nice: int | None = setting(
+        None,
+        "Their priority, from -20, all for them, to 19, only what nobody else wants; only root may raise it.",
+        least=-20,
+        most=19,
+        aliases=("--cpu-priority",),
+        derived="the gateway's own",
+        precedent="mod_wsgi's cpu-priority",
+    )
+    stack_size: int = attrs.field(
+        default=0,
+        validator=[_validate, _validate_stack],
         metadata={
             "spec": Spec(
-                "Folders that the application's modules are looked for in, first.",
-                aliases=("--pythonpath", "--app-dir"),
+                f"The size of a worker thread's stack, {LEAST_STACK} at least. 0: the system's.",
+                unit="bytes",
+                least=0,
+                most=1 << 30,
+                precedent="mod_wsgi",
             )
         },
     )
+    virtual_memory_limit: int = setting(
+        0,
+        "How much address space a process may have, the stacks of its threads included; beyond it MemoryError. 0: no limit.",
+        unit="bytes",
+        least=0,
+        most=1 << 60,
+        precedent="mod_wsgi",
+    )
+
+    @property
+    def process_options(self) -> ProcessOptions:
+        """What the system is to give its processes."""
+        return ProcessOptions(
+            user=self.user,
+            group=self.group,
+            supplementary_groups=self.supplementary_groups,
+            umask=parse_umask(self.umask),
+            environment=parse_variables(self.lang, self.locale, self.env),
+            nice=self.nice,
+            home=self.home,
+            virtual_memory_limit=self.virtual_memory_limit,
+        )
 
     @property
     def maximum_requests_jitter_or_default(self) -> int:
@@ -623,28 +754,20 @@ class ReloadSettings:
     reload: bool = setting(
         False, "For development: start again when a file changes, and show why where the import fails."
     )
-    reload_dir: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=_strings,
-        validator=_are_texts,
-        metadata={
-            "spec": Spec(
-                "A folder to watch, beside the present one and those that modules were loaded from; repeatable.",
-                aliases=("--reload-dirs", "--reload-paths"),
-            )
-        },
+    reload_dir: tuple[str, ...] = several(
+        "reload-dir",
+        "A folder to watch, beside the present one and those that modules were loaded from; repeatable.",
+        item="folder",
+        aliases=("--reload-dirs", "--reload-paths"),
     )
-    reload_include: tuple[str, ...] = attrs.field(
+    reload_include: tuple[str, ...] = several(
+        "reload-include",
+        "Names of files that count, as patterns; repeatable.",
         default=("*.py",),
-        converter=_strings,
-        validator=_are_texts,
-        metadata={"spec": Spec("Names of files that count, as patterns; repeatable.")},
+        item="pattern",
     )
-    reload_exclude: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=_strings,
-        validator=_are_texts,
-        metadata={"spec": Spec("Names of files that do not, as patterns; repeatable.")},
+    reload_exclude: tuple[str, ...] = several(
+        "reload-exclude", "Names of files that do not, as patterns; repeatable.", item="pattern"
     )
 
 

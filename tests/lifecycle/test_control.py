@@ -37,6 +37,8 @@ SETTINGS = st.builds(
     script_reloading=TEXT,
     tells_folders=st.booleans(),
     debug=st.booleans(),
+    virtual_memory_limit=st.integers(0, 2**60),
+    stack_size=COUNT,
 )
 
 

@@ -190,7 +190,7 @@ def test_pid_1_reaps_orphans_and_still_knows_how_its_own_children_ended(tmp_path
     unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     if subprocess.run([*unshare, "true"], capture_output=True).returncode:
         pytest.skip("no PID namespace here")
-    with serve("site.py", cwd=tmp_path, prefix=unshare) as server:
+    with serve("site.py", cwd=tmp_path, through=unshare) as server:
         (first,) = map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split())
         with Client(("127.0.0.1", server.port)) as client:
             for _ in range(20):

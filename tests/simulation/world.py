@@ -20,6 +20,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from gatekeep._host import GroupHome, Peer
+from gatekeep._process_options import ProcessOptions
 from gatekeep._settings import Bind
 
 from .actors import NOW, Actor, Steps
@@ -394,7 +395,7 @@ class Processes:
     def open_console(self) -> None:
         """Nobody asks a simulated gateway anything."""
 
-    async def spawn(self, home: GroupHome) -> SimProcess:
+    async def spawn(self, home: GroupHome, options: ProcessOptions) -> SimProcess:
         assert isinstance(home, SimHome)
         world = self._world
         world.before_call()

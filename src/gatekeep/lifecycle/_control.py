@@ -18,6 +18,7 @@ import msgspec
 
 from gatekeep._deadlines import fire_after
 from gatekeep._frames import frame
+from gatekeep._process_options import display_name
 from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep.lifecycle._slots import rows_for
 
@@ -60,6 +61,11 @@ class DaemonSettings(msgspec.Struct, array_like=True):
         script_reloading: "off", "on" or "strict".
         tells_folders: whether READY shall say where modules were loaded from.
         debug: whether events at debug are wanted.
+        home: the folder to run in; empty for the one that it was started in.
+        display_name: what tools such as `ps` shall show; empty for the command line.
+        virtual_memory_limit: bytes of address space that it may have, 0 for no limit of ours.
+        stack_size: bytes of a worker thread's stack, 0 for the system's.
+        import_scripts: modules and scripts' paths that are imported before the application.
     """
 
     group: str
@@ -86,6 +92,11 @@ class DaemonSettings(msgspec.Struct, array_like=True):
     script_reloading: str
     tells_folders: bool
     debug: bool
+    home: str
+    display_name: str
+    virtual_memory_limit: int
+    stack_size: int
+    import_scripts: list[str]
 
 
 def settings_for(
@@ -125,6 +136,11 @@ def settings_for(
         script_reloading=group.script_reloading,
         tells_folders=tells_folders,
         debug=debug,
+        home=group.home,
+        display_name=display_name(group.display_name, group.name),
+        virtual_memory_limit=group.virtual_memory_limit,
+        stack_size=group.stack_size,
+        import_scripts=list(group.import_scripts),
     )
 
 

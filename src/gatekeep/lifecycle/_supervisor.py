@@ -188,7 +188,7 @@ class Supervisor:
         if row is None:
             return None
         try:
-            process = await self._host.processes.spawn(self._home)
+            process = await self._host.processes.spawn(self._home, self._settings.process_options)
         except OSError as error:
             self._give_back(row)
             await self._spawn_failed(error)

@@ -33,7 +33,7 @@ from gatekeep.pool._disconnected import Disconnected
 from gatekeep.pool._fork import became_child, end_if_child
 from gatekeep.pool._input import body_stream
 from gatekeep.pool._listener import Listener
-from gatekeep.pool._loader import Application, LoadError, load
+from gatekeep.pool._loader import Application, LoadError, import_scripts, load
 from gatekeep.pool._log import LogSocket, OutputStream, capture_output, current_request, format_error
 from gatekeep.pool._memory import Memory
 from gatekeep.pool._monitor import Monitor
@@ -41,6 +41,7 @@ from gatekeep.pool._pickup import pick_up
 from gatekeep.pool._region import Region
 from gatekeep.pool._respond import Responder
 from gatekeep.pool._script import Script, module_folders, watch_script
+from gatekeep.pool._setup import set_up, show_as, stacks_of
 from gatekeep.pool._stacks import all_stacks
 from gatekeep.pool._threads import Crew, Worker
 from gatekeep.pool._wsgi import base_environ, run as run_application
@@ -68,6 +69,7 @@ def run(control_fd: int, log_fd: int, listener_fd: int, board_fd: int, dump_fd: 
     _dump_when_asked(dump_fd)
     control = Control(socket.socket(fileno=control_fd))
     settings = control.receive_settings()
+    show_as(settings.display_name)
     guard = Guard(control.socket, settings.shutdown_timeout)
     log = LogSocket(socket.socket(fileno=log_fd), debug=settings.debug)
     output = capture_output(log)
@@ -124,9 +126,11 @@ def _set_module_path(settings: DaemonSettings) -> None:
 
 
 def _load(settings: DaemonSettings, control: Control) -> tuple[Application, Script | None]:
-    target = AppTarget(settings.module, settings.path, settings.attribute, settings.factory)
     began, began_wall = time.monotonic(), time.time()
     try:
+        set_up(settings)
+        target = AppTarget(settings.module, settings.path, settings.attribute, settings.factory)
+        import_scripts(settings.import_scripts)
         application = load(target)
     except LoadError as error:
         control.send(Failed(str(error), error.traceback))
@@ -192,6 +196,7 @@ class Daemon:
         self._log = log
         self._output = output
         self._pid = os.getpid()
+        self._stack_size = settings.stack_size
         self._shutdown_timeout = settings.shutdown_timeout
         self._queue_timeout = settings.queue_timeout
         self._socket_timeout = settings.socket_timeout
@@ -227,7 +232,8 @@ class Daemon:
         control.send(Ready(control.load_time, self._folders))
         self._control = control
         control.stacks = self._stacks
-        self._crew.start()
+        with stacks_of(self._stack_size):
+            self._crew.start()
         if self._is_watched:
             self._monitor.start()
         self._row.set_state(RowState.SERVING)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-from gatekeep._settings import AppTarget
+from gatekeep._settings import AppTarget, parse_app
 from gatekeep.pool._log import sendable, summarise
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -45,33 +45,67 @@ def load(target: AppTarget) -> Application:
     return found  # type: ignore[no-any-return]
 
 
+def import_scripts(scripts: Iterable[str]) -> None:
+    """Import modules and scripts' paths, in order.
+
+    Raises:
+        LoadError: there is no such thing, or its code raised.
+    """
+    for script in scripts:
+        try:
+            _module(parse_app(script))
+        except LoadError as error:
+            raise LoadError(f"import-scripts: {error}", error.traceback) from None
+
+
 def _module(target: AppTarget) -> ModuleType:
     try:
         return _import_path(target.path) if target.path else importlib.import_module(target.module)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if target.module and (target.module == missing or target.module.startswith(missing + ".")):
-            raise LoadError(
-                f"no module named {missing!r} (looked in {', '.join(sys.path[:3])} and {len(sys.path[3:])} more)"
-            ) from None
+            places = f"looked in {', '.join(sys.path[:3])} and {len(sys.path[3:])} more"
+            closed = ", ".join(folder for folder in sys.path if _is_closed(folder))
+            why = f"; closed to this process's user: {closed}" if closed else ""
+            raise LoadError(f"no module named {missing!r} ({places}{why})") from None
         raise _application_error(target, error) from error
     # An application may do anything while it is imported, `sys.exit()` included.
     except BaseException as error:
         raise _application_error(target, error) from error
 
 
+def _is_closed(folder: str) -> bool:
+    """Whether this user may not enter it: the import system passes such a folder over in silence."""
+    try:
+        os.stat(os.path.join(folder, "."))
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
+
+
 def _import_path(path: str) -> ModuleType:
     full = os.path.abspath(path)
     if not os.path.isfile(full):
+        if _is_closed(os.path.dirname(full)):
+            raise LoadError(f"the folder of {full} is closed to this process's user")
         raise LoadError(f"there is no file {full}")
     name = "_gatekeep_" + re.sub(r"\W", "_", os.path.basename(full).rpartition(".")[0])
+    loaded = sys.modules.get(name)
+    if loaded is not None and loaded.__file__ == full:
+        return loaded  # it was among the import-scripts
     # Named by us and not by its ending, so that any file (`site.wsgi`) is taken for Python.
     loader = importlib.machinery.SourceFileLoader(name, full)
     spec = importlib.util.spec_from_file_location(name, full, loader=loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    loader.exec_module(module)
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
     return module
 
 
