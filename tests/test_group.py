@@ -161,6 +161,17 @@ def test_the_end_of_a_process_that_finished_ends_what_it_ran_and_takes_back_what
     assert (running.told, standing.told) == (["process ended"], ["take back"])
 
 
+def test_the_end_of_a_process_in_order_takes_nothing_back() -> None:
+    """It had nothing in hand, and to take back what another one is about to claim may cost that one its response."""
+    running, standing = FakeHop(1, pid=10), FakeHop(2)
+    group = group_with(running, standing, ready=(10, 11))
+    group.claimed(running)
+    group.process_finishing(10)
+    group.process_ended(10, in_order=True)
+    assert (running.told, standing.told) == (["process ended"], [])
+    assert group.ready() == (11,)
+
+
 def test_the_end_of_a_process_that_never_was_ready_takes_nothing_back() -> None:
     standing = FakeHop(1)
     group = group_with(standing, ready=(10,))

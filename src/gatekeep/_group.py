@@ -159,12 +159,17 @@ class Group:
         records = chain((hop.record for hop in self._claimed), self._left)
         return next((record for record in records if record.number == request), None)
 
-    def process_ended(self, pid: int) -> None:
+    def process_ended(self, pid: int, *, in_order: bool = False) -> None:
         """It is gone: its requests end, and what it may have had in hand unclaimed is offered to the others, in order.
 
         Nobody knows which process has read a hop that has no claim (the listener's creator is all that SO_PEERCRED tells), so
         all of the group's unclaimed hops may be taken back; a request keeps its first stamp. A process that never was ready has
         accepted none.
+
+        Args:
+            in_order: whether it ended by itself when nothing ran: it had closed what it had not claimed. Then nothing is taken
+                back, since that is not free: a process that is well and claims in the moment between the look and the shut
+                loses its response.
         """
         was_ready = pid in self._ready
         self._ready.pop(pid, None)
@@ -174,7 +179,7 @@ class Group:
         for hop in tuple(self._claimed):
             if hop.pid == pid:
                 hop.process_ended()
-        if was_ready:
+        if was_ready and not in_order:
             for hop in tuple(self.standing):
                 hop.take_back()
 

@@ -17,6 +17,7 @@ import pytest
 from client import Client
 from conftest import LOOPS, Site, start_site, wait_until
 from gatekeep import CannotStart, _gateway
+from gatekeep._channel import Channel
 from gatekeep.lifecycle._control import Wish
 from gatekeep.lifecycle._supervisor import Supervisor
 from traffic import Traffic, write_script
@@ -131,6 +132,29 @@ def _expect_at_most(site: Site, most: int) -> None:
         now += {"process.started": 1, "process.exited": -1}.get(event["event"], 0)
         peak = max(peak, now)
     assert peak <= most
+
+
+def test_the_planned_end_of_a_process_disturbs_no_request_that_another_one_is_about_to_claim(
+    begin: Start, ask_supervisor: Callable[..., Any], script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To take back what nobody has claimed is a look and then a shut, and a claim may come between them."""
+    look = Channel.has_data
+
+    def slow_look(channel: Channel) -> bool:
+        found = look(channel)
+        time.sleep(0.003)
+        return found
+
+    monkeypatch.setattr(Channel, "has_data", slow_look)
+    write_script(script, "v1", "def reload_required(path): time.sleep(0.002)")
+    site = begin(processes=2, threads=2, script_reloading="strict")
+    with Traffic(site) as traffic:
+        for _ in range(4):
+            before = pids(site)
+            ask_supervisor(site, "reload")
+            wait_gone(site, before)
+    expect_untroubled(site, traffic)
+    assert site.log.find(event="queue.retried", taken_back=True) == []
 
 
 def test_twenty_reloads_leave_nothing_behind_in_the_gateway(

@@ -315,7 +315,7 @@ class Supervisor:
         )
         child.life.exited()
         self._counters.process_ends += 1
-        self._group.process_ended(child.pid)
+        self._group.process_ended(child.pid, in_order=is_planned and end == "exit status 0")
         for fields in _postmortem.lost(child.row, self._group, now):
             self._log.error("process.lost_request", **self.describe(child), **fields)
         say = self._log.info if is_planned or child.failure else self._log.error
