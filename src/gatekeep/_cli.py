@@ -93,7 +93,7 @@ def _option(name: str, attribute: attrs.Attribute[Any]) -> Callable[..., Any]:
     own = f"--{dashed(name)}"
     if attribute.type is bool:
         return click.option(name, f"{own}/--no-{dashed(name)}", default=None, help=_help(spec, attribute))
-    if name == "binds":
+    if name in ("binds", "health_binds"):
         return click.option(name, *flags, multiple=True, metavar="ADDRESS", help=_help(spec, attribute))
     if name == "python_path":
         return click.option(name, own, *flags, multiple=True, metavar="FOLDER", help=_help(spec, attribute))
@@ -314,6 +314,7 @@ class _Program:
             http="strict" if codec == "auto" else codec,
             version=__version__,
             pid=os.getpid(),
+            **({"health": list(served.health_addresses)} if served.health_addresses else {}),
         )
 
 

@@ -86,6 +86,12 @@ class Group:
         """Since when the oldest request stands unclaimed; `now` where there is none."""
         return next(iter(self.standing)).since if self.standing else now
 
+    def last_claim(self) -> float:
+        """When a process claimed a request last, in seconds of the shared clock; `-math.inf` where none is remembered."""
+        running = next(reversed(self._claimed), None)
+        records = self._left if running is None else (*self._left, running.record)
+        return max((record.claimed for record in records), default=-math.inf)
+
     def process_started(self, pid: int) -> None:
         """A process with this pid exists (again)."""
         self._gone.discard(pid)
@@ -147,3 +153,7 @@ class Group:
     def ready(self) -> tuple[int, ...]:
         """The pids of the processes that are ready, oldest first."""
         return tuple(self._ready)
+
+    def trusted(self) -> tuple[int, ...]:
+        """Of these, those that give signs of life."""
+        return tuple(pid for pid in self._ready if pid not in self._suspects)

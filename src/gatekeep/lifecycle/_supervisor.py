@@ -309,6 +309,12 @@ class Supervisor:
             )
         self._act(daemon, daemon.liveness.dumped(), dumps)
 
+    def occupied_since(self) -> float:
+        """Since when no thread of the processes that can be trusted has begun another request; `math.inf` where one is free."""
+        if self._finished.is_set():
+            return math.inf  # the scoreboard is gone with them
+        return self._board.occupied_since(self._group.trusted())
+
     async def report(self) -> list[ProcessReport]:
         """What all processes do at this moment: asked of each, or found out where one does not answer."""
         reports: dict[int, ProcessReport] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 
 import anyio
 
@@ -20,6 +21,7 @@ from gatekeep.transport._date import HttpDate
 from gatekeep.transport._dispatch import HopDispatch
 from gatekeep.transport._exchange import Http1Exchange
 from gatekeep.transport._http1 import Http1Connection, Patience
+from gatekeep.transport._probes import Health, Probe, not_found
 from gatekeep.transport._relay import relay
 
 RETRY_AFTER = 5
@@ -42,6 +44,9 @@ class Front:
     """Serves the clients' connections.
 
     `host`'s clock stamps, `dispatch` hands requests to workers, `counters` and `log` are told what became of them.
+
+    Args:
+        only_health: whether it answers health probes and nothing else.
     """
 
     def __init__(
@@ -55,6 +60,8 @@ class Front:
         *,
         room: Room,
         response_socket_timeout: float,
+        health: Health,
+        only_health: bool = False,
     ) -> None:
         self.host = host
         self.alarms = alarms
@@ -71,6 +78,8 @@ class Front:
         self._next_number = host.chance.bits(63) & ~0xFFFFFFFF
         self._connections: dict[Http1Connection, None] = {}
         self._stopping = False
+        self._health = health
+        self._probe_at = _probes(health, settings, only_health=only_health)
         self.now = host.clock.now
 
     # --- connections
@@ -104,8 +113,13 @@ class Front:
             return H11Codec(self._limits)
         return StrictCodec(self._limits)
 
+    def announce_stop(self) -> None:
+        """Let the readiness probe say that we stop, and serve on as before."""
+        self._health.is_stopping = True
+
     def stop(self) -> None:
         """Let every connection end after the request that it is serving. Idle ones end now."""
+        self.announce_stop()
         self._stopping = True
         for connection in tuple(self._connections):
             connection.stop()
@@ -128,14 +142,18 @@ class Front:
         """One request, from its head to its end: receive its body, claim it for a worker, carry it both ways, account for it."""
         record, dispatch = exchange.record, self._dispatch
         self._describe(exchange)
+        probe = self._probe_at(exchange.head.path)
         try:
-            if dispatch.buffers_requests and not exchange.body_arrived:
-                await self._receive_body(exchange)
-            hop = await dispatch.claim(exchange)
-            try:
-                await relay(exchange, hop, self.host.clock, dispatch.socket_timeout, dispatch.release)
-            finally:
-                dispatch.release(hop)
+            if probe is not None:
+                await self._answer_probe(exchange, probe)
+            else:
+                if dispatch.buffers_requests and not exchange.body_arrived:
+                    await self._receive_body(exchange)
+                hop = await dispatch.claim(exchange)
+                try:
+                    await relay(exchange, hop, self.host.clock, dispatch.socket_timeout, dispatch.release)
+                finally:
+                    dispatch.release(hop)
             record.outcome = Outcome.SERVED
         except RequestFailed as failure:
             await self._fail(exchange, failure)
@@ -149,7 +167,12 @@ class Front:
             )
             await self._fail(exchange, _Fault("a fault of the gateway"))
         finally:
-            self._finish(record)
+            self._finish(record, is_probe=probe is not None)
+
+    async def _answer_probe(self, exchange: Http1Exchange, probe: Probe) -> None:
+        """Answer for ourselves: no worker is asked, and nobody who waits for one is waited for."""
+        status, fields, body = probe(exchange.head.method)
+        await exchange.answer_in_order(status, [*fields, *_fields_for(status)], body)
 
     async def _receive_body(self, exchange: Http1Exchange) -> None:
         """A slow upload holds no worker. What would be turned away is turned away before its body is received."""
@@ -247,14 +270,17 @@ class Front:
             record.status = failure.status
             exchange.answer_nowait(failure.status, _fields_for(failure.status))
 
-    def _finish(self, record: Record) -> None:
+    def _finish(self, record: Record, *, is_probe: bool = False) -> None:
         record.ended = self.now()
         if self._says_debug:
             name = request_name(record.number)
             self._log.debug("respond.finished", request_id=name, bytes_out=record.body_out)
         self._counters.in_flight -= 1
         self._counters.count(record)
-        if self._says_info:
+        if is_probe:  # they come every few seconds for ever
+            if self._says_debug:
+                self._log.debug("request.finished", **record.fields())
+        elif self._says_info:
             self._log.info("request.finished", **record.fields())
 
     def in_flight(self) -> int:
@@ -272,6 +298,14 @@ class _Fault(RequestFailed):
     stage = Stage.ROUTE
     outcome = "lost"
     status = 500
+
+
+def _probes(health: Health, settings: HttpSettings, *, only_health: bool) -> Callable[[str], Probe | None]:
+    """Finds the probe at a path; None is for the application."""
+    if not only_health:
+        return health.probes(settings.livez_path, settings.readyz_path).get
+    probes = health.probes(*settings.health_paths)
+    return lambda path: probes.get(path, not_found)
 
 
 def _fields_for(status: int) -> list[tuple[str, str]]:
