@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from gatekeep._errors import StartsFail
@@ -294,3 +296,45 @@ def test_the_oldest_offer_is_the_first_that_stands() -> None:
     group = group_with(FakeHop(1, since=3.0), FakeHop(2, since=5.0))
     assert group.oldest_offer(9.0) == 3.0
     assert group_with().oldest_offer(9.0) == 9.0
+
+
+# --- what probes ask
+
+
+def claimed_at(number: int, stamp: float) -> FakeHop:
+    hop = FakeHop(number, pid=10)
+    hop.record.claimed = stamp
+    return hop
+
+
+def test_the_last_claim_is_known_while_its_request_runs_and_for_a_while_afterwards() -> None:
+    first, second = claimed_at(1, 5.0), claimed_at(2, 6.0)
+    group = group_with(first, second, ready=(10,))
+    assert group.last_claim() == -math.inf
+    group.claimed(first)
+    assert group.last_claim() == 5.0
+    group.claimed(second)
+    assert group.last_claim() == 6.0
+    group.leave(second)
+    assert group.last_claim() == 6.0
+    group.leave(first)
+    assert group.last_claim() == 6.0, "the last that left was not the last that was claimed"
+
+
+def test_a_request_that_nobody_claimed_leaves_no_claim() -> None:
+    hop = FakeHop()
+    group = group_with(hop, ready=(10,))
+    group.leave(hop)
+    assert group.last_claim() == -math.inf
+
+
+def test_a_suspect_is_ready_and_not_trusted_until_it_lives_after_all() -> None:
+    group = group_with(ready=(10, 11))
+    group.process_suspected(10, since=1.0)
+    assert (group.ready(), group.trusted()) == ((10, 11), (11,))
+    group.process_suspected(11, since=2.0)
+    assert group.trusted() == ()
+    group.process_trusted(10)
+    assert group.trusted() == (10,)
+    group.process_ended(10)
+    assert group.trusted() == ()

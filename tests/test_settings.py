@@ -164,6 +164,63 @@ def test_the_default_address_is_reached_from_this_machine_only() -> None:
     assert [str(bind) for bind in Settings.for_app("apps").binds] == ["127.0.0.1:8000"]
 
 
+# --- probes
+
+
+def test_health_is_answered_nowhere_unless_it_is_asked_for() -> None:
+    settings = Settings.for_app("apps")
+    assert (settings.health_binds, settings.http.livez_path, settings.http.readyz_path) == ((), "", "")
+
+
+@pytest.mark.parametrize("name", ["health_bind", "health_binds"])
+@pytest.mark.parametrize("given_", [":9000", ["0.0.0.0:9000"], [Bind(TCP, "0.0.0.0", 9000)]])
+def test_addresses_for_health_are_given_as_others_are(given_: Any, name: str) -> None:
+    settings = Settings.for_app("apps", **{name: given_})
+    assert [str(bind) for bind in settings.health_binds] == ["0.0.0.0:9000"]
+
+
+def test_an_address_for_health_that_is_none_is_refused_by_its_own_name() -> None:
+    assert refusal(health_bind="a:b").startswith("health-bind = 'a:b': allowed is host:port")
+    assert refusal(health_bind=5) == "health-bind = 5: text is needed"
+
+
+@pytest.mark.parametrize("bind", ["a:1", "unix:/a", "fd://3"])
+def test_an_address_is_for_users_or_for_health(bind: str) -> None:
+    said = f"health-bind = '{bind}': allowed is any other address than those of bind"
+    assert refusal(bind=["b:2", bind], health_bind=[bind]) == said
+
+
+def test_two_ports_that_the_system_chooses_are_two() -> None:
+    settings = Settings.for_app("apps", bind="a:0", health_bind="a:0")
+    assert settings.binds == settings.health_binds
+
+
+@pytest.mark.parametrize("path", ["", "/", "/livez", "/a/b.c/%7e;x=1", "/~!$&'()*+,;=:@"])
+@pytest.mark.parametrize("name", ["livez_path", "readyz_path"])
+def test_a_probe_may_have_any_path(name: str, path: str) -> None:
+    assert setting(Settings.for_app("apps", **{name: path}), name) == path
+
+
+@pytest.mark.parametrize("path", ["livez", " /a", "/a b", "/a?b", "/a#b", "/\xe4", "/a\n", "http://a/livez"])
+@pytest.mark.parametrize("name", ["livez_path", "readyz_path"])
+def test_a_path_that_no_request_can_have_is_refused(name: str, path: str) -> None:
+    said = "a path as clients send it: / first, printable ASCII without ? and #"
+    assert refusal(**{name: path}) == f"{name.replace('_', '-')} = {path!r}: allowed is {said}"
+
+
+def test_the_two_probes_have_two_paths() -> None:
+    said = "readyz-path = '/health': allowed is any other path than livez-path"
+    assert refusal(livez_path="/health", readyz_path="/health") == said
+
+
+def test_on_addresses_for_health_an_unset_path_is_its_own_name() -> None:
+    assert Settings.for_app("apps").http.health_paths == ("/livez", "/readyz")
+    assert Settings.for_app("apps", readyz_path="/up").http.health_paths == ("/livez", "/up")
+    said = refusal(livez_path="/readyz", health_bind=":9000")
+    assert said.startswith("health-bind: livez-path and readyz-path are both '/readyz' there")
+    assert Settings.for_app("apps", livez_path="/readyz").http.livez_path == "/readyz", "nobody is confused"
+
+
 # --- what to serve
 
 

@@ -94,7 +94,7 @@ def _option(name: str, attribute: attrs.Attribute[Any]) -> Callable[..., Any]:
     own = f"--{dashed(name)}"
     if attribute.type is bool:
         return click.option(name, f"{own}/--no-{dashed(name)}", default=None, help=_help(spec, attribute))
-    if name == "binds":
+    if name in ("binds", "health_binds"):
         return click.option(name, *flags, multiple=True, metavar="ADDRESS", help=_help(spec, attribute))
     if spec.item:
         metavar = spec.item.upper()

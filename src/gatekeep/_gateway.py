@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -20,19 +21,24 @@ from gatekeep._console_server import Console
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger, SilentLogger
 from gatekeep._group import Group
+from gatekeep._health import GroupState
 from gatekeep._host import GroupHome, Host, Listener
 from gatekeep._host_real import RealHost
 from gatekeep._reloader import Reloader
-from gatekeep._settings import BindKind, GroupSettings, Settings
+from gatekeep._settings import Bind, BindKind, GroupSettings, Settings
 from gatekeep._statistics import Counters, Statistics
 from gatekeep.lifecycle._slots import board_size, rows_for
 from gatekeep.lifecycle._supervisor import Supervisor
 from gatekeep.transport._accept import Door, Room
 from gatekeep.transport._dispatch import HopDispatch
 from gatekeep.transport._front import Front
+from gatekeep.transport._probes import Health
 
 OWN_DESCRIPTORS, PROCESS_DESCRIPTORS = 32, 8
 """Descriptors that the gateway needs for itself, and for each daemon process while it starts."""
+
+HEALTH_CONNECTIONS = 32
+"""Connections at once to the addresses of health-bind: several balancers' probes, and room for those that hang."""
 
 FEW_CONNECTIONS = 256
 """Where the descriptors allow fewer, and the settings more, somebody should know."""
@@ -44,6 +50,7 @@ class Served:
 
     Attributes:
         addresses: where it can be reached, such as `http://127.0.0.1:8000` and `unix:/run/site.sock`.
+        health_addresses: where it answers health probes and nothing else.
     """
 
     addresses: tuple[str, ...]
@@ -51,6 +58,7 @@ class Served:
     _doors: _Doors
     _shop: _Shop
     _host: Host
+    health_addresses: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -176,7 +184,8 @@ class Gateway:
         settings = self.settings
         (group_settings,) = settings.groups
         with (
-            _Doors(host, settings) as doors,
+            _Doors(host, settings.binds, settings.backlog) as doors,
+            _Doors(host, settings.health_binds, settings.backlog) as health_doors,
             _home(host, group_settings) as home,
             _console_listener(host) as console_listener,
         ):
@@ -186,11 +195,15 @@ class Gateway:
                 socket_timeout=settings.socket_timeout_of(group_settings), relieve=lambda: front.relieve(),
             )  # fmt: skip
             alarms = Alarms()
-            room = Room(self._most_connections(host), lambda: front.relieve())
-            front = Front(
-                host, settings.http, dispatch, alarms, self._counters, self._log,
-                room=room, response_socket_timeout=settings.response_socket_timeout,
+            health = Health(lambda: [_state_of(group, dispatch, supervisor)], host.clock.now)
+            make_front = functools.partial(
+                Front, host, settings.http, dispatch, alarms, self._counters, self._log,
+                response_socket_timeout=settings.response_socket_timeout, health=health,
             )  # fmt: skip
+            room = Room(self._most_connections(host), lambda: front.relieve())
+            front = make_front(room=room)
+            health_room = Room(HEALTH_CONNECTIONS, lambda: health_front.relieve())
+            health_front = make_front(room=health_room, only_health=True)
             self._supervisor = supervisor = Supervisor(
                 host, group_settings, group, home, self._counters, self._log,
                 folders=_folders(group_settings), module_path=_module_path(), debug=self._debug,
@@ -208,11 +221,15 @@ class Gateway:
                     # Before the processes: an application that never loads is a reason to ask.
                     console = Console(host.net, console_listener, _commands(supervisor), self._log)
                     tasks.start_soon(console.run)
+                if settings.health_binds:
+                    # Before them, too, and until the last has ended: a long start is no reason to be killed.
+                    clinic = _Shop(host, health_front, health_room, health_doors, 0.0, self._log)
+                    await tasks.start(clinic.run)
                 await tasks.start(supervisor.run)
                 shop = _Shop(host, front, room, doors, settings.graceful_timeout, self._log)
                 await tasks.start(shop.run)
                 try:
-                    yield Served(doors.addresses, self, doors, shop, host)
+                    yield Served(doors.addresses, self, doors, shop, host, health_doors.addresses)
                 finally:
                     with anyio.CancelScope(shield=True) as self._hurry:
                         if self._hurried:
@@ -225,7 +242,10 @@ class Gateway:
         """As many as the settings allow, and the descriptors: a client with a request needs one for its hop, and maybe a file."""
         (group,) = self.settings.groups
         wanted = self.settings.http.max_connections
-        allowed = (host.net.descriptors() - OWN_DESCRIPTORS - PROCESS_DESCRIPTORS * group.processes) // 3
+        own = OWN_DESCRIPTORS + PROCESS_DESCRIPTORS * group.processes
+        if self.settings.health_binds:
+            own += HEALTH_CONNECTIONS
+        allowed = (host.net.descriptors() - own) // 3
         if allowed < min(wanted, FEW_CONNECTIONS):
             self._log.warning(
                 "accept.limited", reason="few descriptors (ulimit -n)", connections=max(allowed, 1)
@@ -278,18 +298,19 @@ class Gateway:
 class _Doors:
     """The listeners that clients connect to."""
 
-    def __init__(self, host: Host, settings: Settings) -> None:
+    def __init__(self, host: Host, binds: Sequence[Bind], backlog: int) -> None:
         self._host = host
-        self._settings = settings
+        self._binds = binds
+        self._backlog = backlog
         self.listeners: list[Listener] = []
         self._opened: list[tuple[str, Listener]] = []
         self.addresses: tuple[str, ...] = ()
 
     def __enter__(self) -> _Doors:
         addresses = []
-        for bind in self._settings.binds:
+        for bind in self._binds:
             try:
-                for listener, address in self._host.net.listen(bind, self._settings.backlog):
+                for listener, address in self._host.net.listen(bind, self._backlog):
                     self.listeners.append(listener)
                     self._opened.append((str(bind), listener))
                     addresses.append(address)
@@ -315,7 +336,7 @@ class _Doors:
         for listener in self.listeners:
             listener.close()
         self.listeners, self._opened = [], []
-        for bind in self._settings.binds:
+        for bind in self._binds:
             if bind.kind is BindKind.UNIX:
                 self._host.net.unlisten(bind)
 
@@ -417,6 +438,25 @@ def _commands(supervisor: Supervisor) -> Commands:
         return {"processes": await supervisor.report()}
 
     return {"stacks": Command(NoArguments, stacks)}
+
+
+def _state_of(group: Group, dispatch: HopDispatch, supervisor: Supervisor) -> GroupState:
+    """What is known of a group's health now."""
+    now, trusted = dispatch.clock.now(), len(group.trusted())
+    return GroupState(
+        group.name,
+        group.processes,
+        ready=trusted,
+        suspect=len(group.ready()) - trusted,
+        waiting=len(dispatch.entrance.admission.waiting),
+        standing=len(group.standing),
+        is_full=dispatch.entrance.is_full(),
+        oldest=dispatch.oldest_since(now),
+        last_claim=group.last_claim(),
+        occupied=supervisor.occupied_since(),
+        is_asleep=group.is_asleep(),
+        is_failing=group.is_failing(),
+    )
 
 
 def _folders(settings: GroupSettings) -> list[str]:

@@ -103,6 +103,12 @@ class Group:
         """Since when the oldest request stands unclaimed; `now` where there is none."""
         return next(iter(self.standing)).since if self.standing else now
 
+    def last_claim(self) -> float:
+        """When a process claimed a request last, in seconds of the shared clock; `-math.inf` where none is remembered."""
+        running = next(reversed(self._claimed), None)
+        records = self._left if running is None else (*self._left, running.record)
+        return max((record.claimed for record in records), default=-math.inf)
+
     def process_started(self, pid: int) -> None:
         """A process with this pid exists (again)."""
         self._gone.discard(pid)
@@ -210,3 +216,15 @@ class Group:
     def ready(self) -> tuple[int, ...]:
         """The pids of the processes that take requests, oldest first."""
         return tuple(self._accepting)
+
+    def trusted(self) -> tuple[int, ...]:
+        """Of these, those that give signs of life."""
+        return tuple(pid for pid in self._accepting if pid not in self._suspects)
+
+    def is_asleep(self) -> bool:
+        """Whether it has no process because nobody wanted one: the next request starts one."""
+        return self.wake is not None and not self._accepting
+
+    def is_failing(self) -> bool:
+        """Whether its starts fail."""
+        return self._next_start is not None

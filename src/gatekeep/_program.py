@@ -116,6 +116,7 @@ class Program:
             http="strict" if codec == "auto" else codec,
             version=__version__,
             pid=os.getpid(),
+            **({"health": list(served.health_addresses)} if served.health_addresses else {}),
         )
         self._notifier.say(
             READY=1, MAINPID=os.getpid(), STATUS=f"serving {group.app} at {', '.join(served.addresses)}"

@@ -142,11 +142,11 @@ _TCP = re.compile(
 DEFAULT_PORT = 8000
 
 
-def parse_bind(text: str) -> Bind:
+def parse_bind(text: str, name: str = "bind") -> Bind:
     """`host:port`, `:port`, `host`, `[::1]:port`, `unix:/path` or `fd://N`, as gunicorn and hypercorn have it.
 
     Raises:
-        SettingsError: it is none of these.
+        SettingsError: it is none of these; `name` is the setting's.
     """
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
@@ -161,7 +161,7 @@ def parse_bind(text: str) -> Bind:
         if port <= 65535:
             return Bind(BindKind.TCP, host=found["six"] or found["host"] or "0.0.0.0", port=port)
     raise SettingsError(
-        f"bind = {text!r}: allowed is host:port (port 0 to 65535), [ipv6]:port, unix:/path or fd://N"
+        f"{name} = {text!r}: allowed is host:port (port 0 to 65535), [ipv6]:port, unix:/path or fd://N"
     )
 
 
@@ -235,11 +235,15 @@ def _app_text(app: object) -> str:
 # --- the settings ---------------------------------------------------------------------------------------------------
 
 
-def _binds(value: Bind | str | Iterable[Bind | str]) -> tuple[Bind, ...]:
+def _binds(value: Bind | str | Iterable[Bind | str], name: str = "bind") -> tuple[Bind, ...]:
     items = [value] if isinstance(value, (Bind, str)) or not isinstance(value, Iterable) else list(value)
-    if not items:
+    if not items and name == "bind":
         raise SettingsError("bind: at least one address is needed")
-    return tuple(item if isinstance(item, Bind) else parse_bind(_text("bind", item)) for item in items)
+    return tuple(item if isinstance(item, Bind) else parse_bind(_text(name, item), name) for item in items)
+
+
+def _health_binds(value: Bind | str | Iterable[Bind | str]) -> tuple[Bind, ...]:
+    return _binds(value, "health-bind")
 
 
 def _target(value: object) -> AppTarget:
@@ -605,6 +609,13 @@ class GroupSettings:
         return self.restart_interval / 10 if given is None or not self.restart_interval else given
 
 
+LIVEZ, READYZ = "/livez", "/readyz"
+"""Where health is asked for on addresses that are for nothing else; the names are Kubernetes' own."""
+
+_PROBE_PATH = r"(/(?:(?![?#])[!-~])*)?"
+_PROBE_PATH_DESCRIBED = "a path as clients send it: / first, printable ASCII without ? and #"
+
+
 @attrs.frozen(kw_only=True)
 class HttpSettings:
     """What the front accepts from clients."""
@@ -738,6 +749,19 @@ class HttpSettings:
         pattern=r"[^\0]*",
         described="a folder's path",
     )
+    livez_path: str = setting(
+        "",
+        "The path at which we say ourselves that the gateway runs, on every address. Empty: none.",
+        aliases=("--health-check-path",),
+        pattern=_PROBE_PATH,
+        described=_PROBE_PATH_DESCRIBED,
+    )
+    readyz_path: str = setting(
+        "",
+        "The path at which we say ourselves whether a request that came now would be served: 200 or 503. Empty: none.",
+        pattern=_PROBE_PATH,
+        described=_PROBE_PATH_DESCRIBED,
+    )
     allow_trace: bool = setting(False, "Pass TRACE on to the application instead of answering 405.")
     server_header: str = setting(
         "gatekeep",
@@ -745,6 +769,16 @@ class HttpSettings:
         pattern=r"[ -~]{0,256}",
         described="up to 256 printable ASCII characters",
     )
+
+    @readyz_path.validator
+    def _two_paths(self, attribute: object, value: str) -> None:
+        if value and value == self.livez_path:
+            raise SettingsError(f"readyz-path = {value!r}: allowed is any other path than livez-path")
+
+    @property
+    def health_paths(self) -> tuple[str, str]:
+        """Where the addresses of health-bind answer, livez first: at the paths that are set, or at their own."""
+        return self.livez_path or LIVEZ, self.readyz_path or READYZ
 
 
 @attrs.frozen(kw_only=True)
@@ -790,6 +824,16 @@ class Settings:
             )
         },
     )
+    health_binds: tuple[Bind, ...] = attrs.field(
+        default=(),
+        converter=_health_binds,
+        metadata={
+            "spec": Spec(
+                "Where to answer health probes (/livez, /readyz) and nothing else, whatever users do; as --bind, repeatable.",
+                aliases=("--health-bind",),
+            )
+        },
+    )
     backlog: int = setting(
         1024,
         "Connections of clients that may wait in the kernel for the front (not the hop's: that is --listen-backlog).",
@@ -813,6 +857,19 @@ class Settings:
     def _one_group(self, attribute: object, value: tuple[GroupSettings, ...]) -> None:
         if len(value) != 1:
             raise SettingsError(f"groups: exactly one process group is needed, there are {len(value)}")
+
+    @health_binds.validator
+    def _for_health_alone(self, attribute: object, value: tuple[Bind, ...]) -> None:
+        for bind in value:
+            if bind in self.binds and (bind.kind is not BindKind.TCP or bind.port):
+                raise SettingsError(
+                    f"health-bind = '{bind}': allowed is any other address than those of bind"
+                )
+        livez, readyz = self.http.health_paths
+        if value and livez == readyz:
+            raise SettingsError(
+                f"health-bind: livez-path and readyz-path are both {livez!r} there, one of them by default: set both"
+            )
 
     def socket_timeout_of(self, group: GroupSettings) -> float:
         """A group's socket-timeout in seconds, derived where it is not given; `math.inf` for never.
@@ -874,7 +931,7 @@ def never_if_zero(seconds: float) -> float:
     return seconds or math.inf
 
 
-_ALIASED = {"bind": "binds", "workers": "processes"}
+_ALIASED = {"bind": "binds", "health_bind": "health_binds", "workers": "processes"}
 _NOT_OPTIONS = frozenset({"app", "groups"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from struct import unpack
 
@@ -163,3 +164,37 @@ def test_a_row_knows_its_board_and_its_index() -> None:
     one = board()
     row = one.row(2)
     assert (row.board, row.index) == (one, 2)
+
+
+# --- whether any thread is free
+
+
+def busy(row: Row, pid: int, *began: float) -> None:
+    row.set_pid(pid)
+    for thread, stamp in enumerate(began):
+        row.begin(thread, thread + 1, stamp)
+
+
+def test_processes_are_occupied_since_the_last_of_their_threads_began() -> None:
+    one = board(3, 2)
+    busy(one.row(0), 10, 1.0, 4.0)
+    busy(one.row(2), 11, 3.0, 2.0)
+    assert one.occupied_since((10, 11)) == 4.0
+    assert one.occupied_since((11,)) == 3.0
+
+
+def test_a_free_thread_anywhere_is_enough() -> None:
+    one = board(3, 2)
+    busy(one.row(0), 10, 1.0, 4.0)
+    busy(one.row(1), 11, 1.0)
+    assert one.occupied_since((10, 11)) == math.inf
+    one.row(0).end(0)
+    assert one.occupied_since((10,)) == math.inf
+
+
+def test_of_a_process_that_has_no_row_nothing_is_known() -> None:
+    one = board(3, 2)
+    busy(one.row(0), 10, 1.0, 4.0)
+    assert one.occupied_since((10, 11)) == math.inf
+    assert one.occupied_since(()) == math.inf
+    assert board(1, 1).occupied_since(()) == math.inf

@@ -68,6 +68,13 @@ def is_alive(pid: int) -> bool:
         (["--bind", "1.2.3.4:99999"], r"bind = '1\.2\.3\.4:99999': allowed is host:port \(port 0 to 65535\)"),
         (["--bind", "unix:"], r"bind = 'unix:': allowed is"),
         (["--bind", "fd://x"], r"bind = 'fd://x': allowed is"),
+        (["--health-bind", "fd://x"], r"health-bind = 'fd://x': allowed is"),
+        (
+            ["--health-bind", "127.0.0.1:8000"],
+            r"health-bind = '127\.0\.0\.1:8000': allowed is any other address",
+        ),
+        (["--health-check-path", "livez"], r"livez-path = 'livez': allowed is a path.*/ first"),
+        (["--livez-path", "/a", "--readyz-path", "/a"], r"readyz-path = '/a': allowed is any other path"),
         (["--http", "h2"], r"--http.*'h2'.*h11"),
         (["--loop", "gevent"], r"--loop.*'gevent'.*trio"),
         (["--chdir", "/no/such/folder"], r"chdir = '/no/such/folder': No such file"),
@@ -318,6 +325,20 @@ def test_every_loop_with_every_codec(loop: str, http: str) -> None:
         (ready,) = server.events_named("gateway.ready")
         assert (ready["loop"], ready["http"]) == (loop, "strict" if http == "httptools" else http)
         assert ready["request_timeout"].startswith("a request on these ")
+        assert "health" not in ready, "it was not asked for"
+
+
+def test_addresses_for_health_are_told_when_it_is_ready_and_probes_are_no_lines_of_the_log() -> None:
+    flags = ["--health-bind", "127.0.0.1:0", "--health-check-path", "/ok", "--processes", "1"]
+    with serve("apps:scripted", *flags, cwd=TESTS) as server:
+        (address,) = server.events_named("gateway.ready")[0]["health"]
+        with Client(("127.0.0.1", int(address.rpartition(":")[2]))) as client:
+            assert client.get("/ok").status == client.get("/readyz").status == 200
+        with Client(("127.0.0.1", server.port)) as client:
+            assert client.get("/ok").body == b'{"status":"ok"}'
+            assert client.get("/plain").status == 200
+        server.wait_for_event("request.finished", path="/plain")
+        assert len(server.events_named("request.finished")) == 1
 
 
 # --- the stop -------------------------------------------------------------------------------------------------------

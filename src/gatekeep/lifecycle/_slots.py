@@ -12,7 +12,8 @@ A row is written by its process (under the lock of its worker threads); `clear` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator
 from enum import IntEnum
 
 import attrs
@@ -72,6 +73,18 @@ class Board:
                 return True
         return False
 
+    def occupied_since(self, pids: Collection[int]) -> float:
+        """Since when no thread of these processes has begun another request; `math.inf` where one is free, or one unknown."""
+        newest, known = -math.inf, 0
+        for row in map(self.row, range(self.rows)):
+            if row.pid not in pids:
+                continue
+            began = [running.began for running in row.running()]
+            if len(began) < self.threads:
+                return math.inf
+            newest, known = max(newest, *began), known + 1
+        return newest if pids and known == len(pids) else math.inf
+
     def release(self) -> None:
         """Let go of the memory."""
         self._cells.release()
@@ -97,6 +110,11 @@ class Row:
     def set_pid(self, pid: int) -> None:
         """The process has this row."""
         self._cells[self._start + _PID] = pid
+
+    @property
+    def pid(self) -> int:
+        """Whose row it is; 0 for nobody's."""
+        return self._cells[self._start + _PID]
 
     def set_state(self, state: RowState) -> None:
         """What the process does."""

@@ -6,6 +6,7 @@ accepts no more and finishes what it runs (see `_drain`), while the successor se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -497,6 +498,12 @@ class Supervisor:
         child.process.kill()
 
     # --- asked by people
+
+    def occupied_since(self) -> float:
+        """Since when no thread of the processes that can be trusted has begun another request; `math.inf` where one is free."""
+        if self._finished.is_set():
+            return math.inf  # the scoreboard is gone with them
+        return self._board.occupied_since(self._group.trusted())
 
     async def report(self) -> list[ProcessReport]:
         """What all processes do at this moment: asked of each, or found out where one does not answer."""

@@ -97,9 +97,13 @@ class Entrance:
         group.on_failing = self._tell_all
         self._obstacle = ""  # what stood in the way last, where it was not the full backlog
 
+    def is_full(self) -> bool:
+        """Whether a request that came now would be turned away."""
+        return self.admission.is_full() and not self.admission.may_pass(len(self._group.standing))
+
     def check_room(self) -> None:
         """Raise `Overloaded` if a request that came now would be turned away."""
-        if self.admission.is_full() and not self.admission.may_pass(len(self._group.standing)):
+        if self.is_full():
             raise Overloaded(f"{len(self.admission.waiting)} requests wait already")
 
     def enter_nowait(self, now: float, alarm: Alarm, number: int = NEWEST) -> Channel | None:

@@ -120,8 +120,12 @@ class HopDispatch:
     def oldest_wait(self) -> float:
         """For how many seconds the oldest request has waited that nobody has claimed."""
         now = self.clock.now()
+        return now - self.oldest_since(now)
+
+    def oldest_since(self, now: float) -> float:
+        """Since when that request has waited; `now` where there is none."""
         waiting = self.entrance.admission.oldest()
-        return now - min(self.group.oldest_offer(now), waiting.since if waiting else now)
+        return min(self.group.oldest_offer(now), waiting.since if waiting else now)
 
     def streaming(self, hop: Hop) -> None:
         """Its response does not end by itself: it is ended when its process goes, or the gateway."""

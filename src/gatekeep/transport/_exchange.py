@@ -184,12 +184,18 @@ class Http1Exchange:
                 fields,
                 date=connection.site.http_date(),
                 server=connection.site.settings.server_header,
-                # A response that overtakes the request's body ends the connection: the rest of the body may never come.
-                close=connection.stopping
-                or not connection.site.patience.keep_alive
-                or not self.body_complete,
+                close=self._is_last,
             )
         )
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether the connection ends with this response.
+
+        A response that overtakes the request's body ends it: the rest of the body may never come.
+        """
+        connection = self._connection
+        return connection.stopping or not connection.site.patience.keep_alive or not self.body_complete
 
     def write(self, data: bytes) -> None:
         """A piece of the response's body."""
@@ -261,6 +267,28 @@ class Http1Exchange:
         if not self._connection.codec.reusable:
             self._connection.channel.stop_writing()
 
+    async def answer_in_order(self, status: int, fields: Sequence[tuple[str, str]], body: bytes) -> None:
+        """Answer in the application's place with a whole response like any other: the connection goes on where it can.
+
+        Raises:
+            ClientGone, ClientStalled: as `send`.
+        """
+        site = self._connection.site
+        self.record.status = status
+        self._out.append(
+            self._connection.codec.start_response(
+                status,
+                HTTPStatus(status).phrase,
+                [*fields, ("Content-Length", str(len(body)))],
+                date=site.http_date(),
+                server=site.settings.server_header,
+                close=self._is_last,
+            )
+        )
+        self.write(body)
+        self.finish()
+        await self.flush()
+
     async def answer(self, status: int, fields: Sequence[tuple[str, str]] = ()) -> None:
         """Answer in the application's place and let the connection end.
 
@@ -268,17 +296,6 @@ class Http1Exchange:
             ClientGone: nobody is there.
         """
         self._put_answer(status, fields)
-        await self.flush()
-
-    async def show(self, status: int, fields: Sequence[tuple[str, str]], body: bytes) -> None:
-        """Answer in the application's place with a page; the connection stays what it was.
-
-        Raises:
-            ClientGone: nobody is there.
-        """
-        self.start(status, HTTPStatus(status).phrase, [*fields, ("Content-Length", str(len(body)))])
-        self.write(body)
-        self.finish()
         await self.flush()
 
     def answer_nowait(self, status: int, fields: Sequence[tuple[str, str]] = ()) -> None:

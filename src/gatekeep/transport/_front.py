@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 
 import anyio
 
@@ -21,6 +22,7 @@ from gatekeep.transport._dispatch import HopDispatch
 from gatekeep.transport._error_page import FIELDS, error_page
 from gatekeep.transport._exchange import Http1Exchange
 from gatekeep.transport._http1 import Http1Connection, Patience
+from gatekeep.transport._probes import Health, Probe, not_found
 from gatekeep.transport._relay import relay
 
 
@@ -40,6 +42,9 @@ class Front:
     """Serves the clients' connections.
 
     `host`'s clock stamps, `dispatch` hands requests to workers, `counters` and `log` are told what became of them.
+
+    Args:
+        only_health: whether it answers health probes and nothing else.
     """
 
     def __init__(
@@ -53,6 +58,8 @@ class Front:
         *,
         room: Room,
         response_socket_timeout: float,
+        health: Health,
+        only_health: bool = False,
     ) -> None:
         self.host = host
         self.alarms = alarms
@@ -69,6 +76,8 @@ class Front:
         self._next_number = host.chance.bits(63) & ~0xFFFFFFFF
         self._connections: dict[Http1Connection, None] = {}
         self._stopping = self._patient = False
+        self._health = health
+        self._probe_at = _probes(health, settings, only_health=only_health)
         self.now = host.clock.now
 
     # --- connections
@@ -102,12 +111,17 @@ class Front:
             return H11Codec(self._limits)
         return StrictCodec(self._limits)
 
+    def announce_stop(self) -> None:
+        """Let the readiness probe say that we stop, and serve on as before."""
+        self._health.is_stopping = True
+
     def stop(self, *, patient: bool = False) -> None:
         """Let every connection end after the request that it is serving. Streams of events end now.
 
         Args:
             patient: whether idle connections may have one more request; otherwise they end now.
         """
+        self.announce_stop()
         self._stopping, self._patient = True, patient
         self._dispatch.end_streams()
         for connection in tuple(self._connections):
@@ -129,18 +143,15 @@ class Front:
 
     async def handle(self, exchange: Http1Exchange) -> None:
         """One request, from its head to its end: receive its body, claim it for a worker, carry it both ways, account for it."""
-        record, dispatch = exchange.record, self._dispatch
+        record = exchange.record
         self._describe(exchange)
+        probe = self._probe_at(exchange.head.path)
         try:
-            if dispatch.buffers_requests and not exchange.body_arrived:
-                await self._receive_body(exchange)
-            hop = await dispatch.claim(exchange)
-            try:
-                await relay(exchange, hop, self.host.clock, dispatch.socket_timeout, dispatch)
-            finally:
-                dispatch.release(hop)
+            if probe is not None:
+                await self._answer_probe(exchange, probe)
+            else:
+                await self._pass_on(exchange)
             record.outcome = Outcome.SERVED
-            self._counters.streams_ended += hop.stream_ended
         except RequestFailed as failure:
             await self._fail(exchange, failure)
         except anyio.get_cancelled_exc_class():
@@ -153,7 +164,23 @@ class Front:
             )
             await self._fail(exchange, _Fault("a fault of the gateway"))
         finally:
-            self._finish(record)
+            self._finish(record, is_probe=probe is not None)
+
+    async def _answer_probe(self, exchange: Http1Exchange, probe: Probe) -> None:
+        """Answer for ourselves: no worker is asked, and nobody who waits for one is waited for."""
+        status, fields, body = probe(exchange.head.method)
+        await exchange.answer_in_order(status, [*fields, *_retry_after(status)], body)
+
+    async def _pass_on(self, exchange: Http1Exchange) -> None:
+        dispatch = self._dispatch
+        if dispatch.buffers_requests and not exchange.body_arrived:
+            await self._receive_body(exchange)
+        hop = await dispatch.claim(exchange)
+        try:
+            await relay(exchange, hop, self.host.clock, dispatch.socket_timeout, dispatch)
+        finally:
+            dispatch.release(hop)
+        self._counters.streams_ended += hop.stream_ended
 
     async def _receive_body(self, exchange: Http1Exchange) -> None:
         """A slow upload holds no worker. What would be turned away is turned away before its body is received."""
@@ -207,7 +234,9 @@ class Front:
             record.status = failure.status
             try:
                 if isinstance(failure, StartsFail) and failure.details:
-                    await exchange.show(failure.status, FIELDS, error_page(str(failure), failure.details))
+                    await exchange.answer_in_order(
+                        failure.status, FIELDS, error_page(str(failure), failure.details)
+                    )
                 else:
                     await exchange.answer(failure.status, _fields_for(failure))
             except ClientGone:
@@ -254,14 +283,17 @@ class Front:
             record.status = failure.status
             exchange.answer_nowait(failure.status, _fields_for(failure))
 
-    def _finish(self, record: Record) -> None:
+    def _finish(self, record: Record, *, is_probe: bool = False) -> None:
         record.ended = self.now()
         if self._says_debug:
             name = request_name(record.number)
             self._log.debug("respond.finished", request_id=name, bytes_out=record.body_out)
         self._counters.in_flight -= 1
         self._counters.count(record)
-        if self._says_info:
+        if is_probe:  # they come every few seconds for ever
+            if self._says_debug:
+                self._log.debug("request.finished", **record.fields())
+        elif self._says_info:
             self._log.info("request.finished", **record.fields())
 
     def in_flight(self) -> int:
@@ -281,5 +313,17 @@ class _Fault(RequestFailed):
     status = 500
 
 
+def _probes(health: Health, settings: HttpSettings, *, only_health: bool) -> Callable[[str], Probe | None]:
+    """Finds the probe at a path; None is for the application."""
+    if not only_health:
+        return health.probes(settings.livez_path, settings.readyz_path).get
+    probes = health.probes(*settings.health_paths)
+    return lambda path: probes.get(path, not_found)
+
+
 def _fields_for(failure: RequestFailed) -> list[tuple[str, str]]:
-    return [("Retry-After", str(failure.retry_after))] if failure.status == 503 else []
+    return _retry_after(failure.status, failure.retry_after)
+
+
+def _retry_after(status: int, seconds: int = RequestFailed.retry_after) -> list[tuple[str, str]]:
+    return [("Retry-After", str(seconds))] if status == 503 else []
