@@ -262,6 +262,12 @@ def several(
     return attrs.field(default=default, converter=convert, metadata={"spec": Spec(help, **spec)})
 
 
+def _python_folder(text: str) -> str:
+    if not re.fullmatch(_FOLDER["pattern"], text):
+        raise SettingsError(f"python-path = {text!r}: allowed is {_FOLDER['described']}, in UTF-8")
+    return text
+
+
 def _import_script(text: str) -> str:
     try:
         target = parse_app(text)
@@ -487,6 +493,7 @@ class GroupSettings:
     python_path: tuple[str, ...] = several(
         "python-path",
         "Folders that the application's modules are looked for in, first.",
+        _python_folder,
         item="folder",
         aliases=("--pythonpath", "--app-dir"),
     )

@@ -39,6 +39,7 @@ class Process:
     def start(self) -> None:
         before = set(threading.enumerate())
         self.crew.start()
+        self.crew.open()
         self.threads = set(threading.enumerate()) - before
 
     def serve(self, hop: socket.SocketType, worker: Worker) -> None:

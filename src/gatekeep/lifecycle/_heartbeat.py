@@ -20,13 +20,15 @@ from gatekeep._host import Clock
 from gatekeep._statistics import Counters
 from gatekeep.lifecycle import _postmortem
 from gatekeep.lifecycle._child import Child, Ears
-from gatekeep.lifecycle._control import BEAT_INTERVAL
+from gatekeep.lifecycle._control import BEAT_INTERVAL, Failed
 from gatekeep.lifecycle._drain import Order
 from gatekeep.lifecycle._liveness import SUSPECT_AFTER, Action, State as LivenessState
 from gatekeep.lifecycle._process_state import ACCEPTING
 from gatekeep.lifecycle._triggers import Trigger
 
 DEADLOCK = "deadlock-timeout"
+
+START_EXPIRED = "the process was not ready within startup-timeout"
 
 
 class Carer(Ears, Protocol):
@@ -120,13 +122,14 @@ class Heartbeat:
         """It hangs, or fails slowly: a fresh process may do better, and this one tells where it was."""
         stacks = await self.dump(child)
         if child.ready_at is None and not child.life.is_over:
+            child.failure = Failed(START_EXPIRED, stacks)
             self._log.error(
                 "process.start_expired",
                 **self._carer.describe(child),
                 timer="startup-timeout",
                 age=round(self._clock.now() - child.started, 3),
                 stacks=stacks,
-                reason="it was not ready within startup-timeout",
+                reason=START_EXPIRED,
             )
             child.process.kill()
 

@@ -234,6 +234,7 @@ class Supervisor:
         self._log.error("process.spawn_failed", group=self._group.name, reason=str(error))
         self._last_failure = _control.Failed(f"the system would not start a process: {error}", "")
         self._failed()
+        self._say_failing()
         await self._pause(SPAWN_PAUSE)
 
     def _failed(self) -> None:
@@ -334,8 +335,7 @@ class Supervisor:
             elif not is_planned:
                 self._note_failure(child, end)
         finally:
-            if self._respawn.failing and not self._group.is_ready() and not self._stopping:
-                self._say_failing(now)
+            self._say_failing()
 
     def _note_failure(self, child: Child, end: str) -> None:
         failure = child.failure or _control.Failed(
@@ -346,16 +346,18 @@ class Supervisor:
         self._last_failure = failure
         self._failed()
 
-    def _say_failing(self, now: float) -> None:
-        pause = max(0.0, self._respawn.next_start - now)
+    def _say_failing(self) -> None:
+        """Where no process takes requests and starts fail, whoever waits shall know."""
+        if not self._respawn.failing or self._group.is_ready() or self._stopping:
+            return
+        now = self._host.clock.now()
+        next_start = max(now, self._respawn.next_start)
+        reason = self._last_failure.reason
         self._log.error(
-            "group.failing",
-            group=self._group.name,
-            next_start=round(pause, 3),
-            reason=self._last_failure.reason,
+            "group.failing", group=self._group.name, next_start=round(next_start - now, 3), reason=reason
         )
-        shown = (self._last_failure.reason, self._last_failure.traceback) if self._develops else ("", "")
-        self._group.starts_fail(max(now, self._respawn.next_start), *shown)
+        shown = (reason, self._last_failure.traceback) if self._develops else ("", "")
+        self._group.starts_fail(next_start, *shown)
 
     def describe(self, child: Child) -> dict[str, Any]:
         """Its fields in the log."""

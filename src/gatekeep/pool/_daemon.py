@@ -228,12 +228,12 @@ class Daemon:
     def serve(self, control: Control) -> None:
         """Serve until the gateway orders the end (see `_drain.Order`), and nothing runs any more or shutdown-timeout is over."""
         self._row.set_pid(self._pid)
-        # First of all: only of a process that was ready is it believed that it had connections in hand.
+        self._start_threads(control)
+        # Before the first accept: only of a process that was ready is it believed that it had connections in hand.
         control.send(Ready(control.load_time, self._folders))
         self._control = control
         control.stacks = self._stacks
-        with stacks_of(self._stack_size):
-            self._crew.start()
+        self._crew.open()
         if self._is_watched:
             self._monitor.start()
         self._row.set_state(RowState.SERVING)
@@ -245,6 +245,15 @@ class Daemon:
                     self._signalled(item)
         if self._is_watched:
             self._monitor.look(time.monotonic())
+
+    def _start_threads(self, control: Control) -> None:
+        try:
+            with stacks_of(self._stack_size):
+                self._crew.start()
+        except RuntimeError as error:
+            reason = f"the system has no room for {len(self._crew.workers)} worker threads: {error}"
+            control.send(Failed(reason, ""))
+            end(LOAD_FAILED_STATUS)
 
     def _pause(self) -> float | None:
         """Seconds until something may be due; None where only news can change anything."""

@@ -85,6 +85,15 @@ def _is_closed(folder: str) -> bool:
     return False
 
 
+class _Uncached(importlib.machinery.SourceFileLoader):
+    """Compiles a script each time: the cache tells versions apart by the second and the size, and a script that is to be loaded
+    again when it changes may change twice within one."""
+
+    def path_stats(self, path: str) -> Any:
+        """There is nothing that a cached version could be compared with."""
+        raise OSError
+
+
 def _import_path(path: str) -> ModuleType:
     full = os.path.abspath(path)
     if not os.path.isfile(full):
@@ -96,7 +105,7 @@ def _import_path(path: str) -> ModuleType:
     if loaded is not None and loaded.__file__ == full:
         return loaded  # it was among the import-scripts
     # Named by us and not by its ending, so that any file (`site.wsgi`) is taken for Python.
-    loader = importlib.machinery.SourceFileLoader(name, full)
+    loader = _Uncached(name, full)
     spec = importlib.util.spec_from_file_location(name, full, loader=loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)

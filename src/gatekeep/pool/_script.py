@@ -18,6 +18,13 @@ PAUSE = 0.05
 """Seconds for which one look counts, where the request that comes is served anyway."""
 
 
+TICK = 0.010
+"""Seconds by which a file's modification time may lag behind the clock: the kernel takes its last tick's."""
+
+PATIENCE = 1.0
+"""Seconds that a thread waits while another one looks, where every request must be asked about."""
+
+
 class Script:
     """The file that the application was loaded from. Made when it is loaded.
 
@@ -33,7 +40,7 @@ class Script:
     ) -> None:
         self._path = path
         self._version = _version_of(path)
-        if began * 1e9 <= self._version <= time.time() * 1e9:
+        if (began - TICK) * 1e9 <= self._version <= time.time() * 1e9:
             self._version = 1  # it was written while it was loaded: nobody knows which version that was
         self._reload_required = reload_required
         self._pause = pause
@@ -43,7 +50,9 @@ class Script:
     def has_changed(self) -> bool:
         """Whether there is another version now."""
         now = time.monotonic()
-        if now < self._next_look or not self._version or not self._looking.acquire(blocking=False):
+        if now < self._next_look or not self._version:
+            return False
+        if not self._looking.acquire(timeout=0 if self._pause else PATIENCE):
             return False
         try:
             self._next_look = now + self._pause
@@ -56,7 +65,8 @@ class Script:
             return False
         try:
             return bool(self._reload_required(self._path))
-        except Exception:
+        except BaseException:
+            # Whatever it raises, `sys.exit()` included: it is the script's own business, and no request's.
             traceback.print_exc()
             return False
 

@@ -96,6 +96,7 @@ class Crew:
         self._parked: list[Worker] = []
         self._running = 0
         self._stopping = False
+        self._opened = threading.Event()
         self._idle = threading.Condition(self._mutex)
         self._accepted_at = 0.0
         self._finished_at = time.monotonic()
@@ -106,10 +107,18 @@ class Crew:
         self.workers = [Worker(number) for number in range(threads)]
 
     def start(self) -> None:
-        """Start the threads. They are daemon threads: none of them delays the end of the process."""
+        """Start the threads; they wait for `open`. They are daemon threads: none of them delays the end of the process.
+
+        Raises:
+            RuntimeError: the system has no room for so many.
+        """
         for worker in self.workers:
             name = f"gatekeep-worker-{worker.number}"
             threading.Thread(target=self._work, args=(worker,), name=name, daemon=True).start()
+
+    def open(self) -> None:
+        """Accept connections from now on."""
+        self._opened.set()
 
     def stop(self) -> None:
         """Accept nothing any more. Requests that run are not touched."""
@@ -132,6 +141,7 @@ class Crew:
 
     def _work(self, worker: Worker) -> None:
         worker.region.bind()
+        self._opened.wait()
         while not self._stopping:
             try:
                 if self._next_connection(worker):
