@@ -1,4 +1,4 @@
-"""The `gatekeep` command: a thin program around `Gateway`. The only module that prints, or ends the process.
+"""The `gatekeep` command: a thin program around `Gateway`. `_terminal` prints, and ends the process.
 
 Exit status: 0 stopped, or answered; 1 a fault of ours, or a gateway that does not answer; 2 usage or settings, or no such
 gateway; 3 cannot start.
@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import pwd
 import resource
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import anyio
 import attrs
 import click
-import msgspec
 
-from gatekeep import __version__, _console, _console_client, _console_view
-from gatekeep._console_client import Running
+from gatekeep import __version__, _cli_control
 from gatekeep._errors import CannotStart, SettingsError
 from gatekeep._events import Logger
 from gatekeep._handover import Handover, Origin, received
@@ -39,16 +36,10 @@ from gatekeep._settings import (
     plain_type,
 )
 from gatekeep._systemd import Notifier, take_listeners
-
-FAULT, USAGE, CANNOT_START = 1, 2, 3
-
-T = TypeVar("T")
+from gatekeep._terminal import CANNOT_START, FAULT, USAGE, die
 
 LOG_PATIENCE = 2.0
 """Seconds that the last log lines may take to be written."""
-
-ANSWER_PATIENCE = 10.0
-"""Seconds that a running gateway may take to answer a question."""
 
 
 def main() -> NoReturn:
@@ -60,14 +51,14 @@ def main() -> NoReturn:
     except click.Abort:
         sys.exit(FAULT)
     except click.ClickException as error:
-        _die(USAGE, error.format_message())
+        die(USAGE, error.format_message())
     except SettingsError as error:
-        _die(USAGE, str(error))
+        die(USAGE, str(error))
     except CannotStart as error:
-        _die(CANNOT_START, f"cannot start: {error}", error.details)
+        die(CANNOT_START, f"cannot start: {error}", error.details)
     except Exception as error:
         # Ours by definition: it is reported in one line, after the place for whoever mends it.
-        _die(FAULT, f"a fault of gatekeep: {_innermost(error)!r}", traceback.format_exc())
+        die(FAULT, f"a fault of gatekeep: {_innermost(error)!r}", traceback.format_exc())
     sys.exit(0)
 
 
@@ -75,13 +66,6 @@ def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def _die(status: int, reason: str, details: str = "") -> NoReturn:
-    if details:
-        print(details.rstrip("\n"), file=sys.stderr)
-    print(f"gatekeep: {reason}", file=sys.stderr)
-    sys.exit(status)
 
 
 # --- options --------------------------------------------------------------------------------------------------------
@@ -285,67 +269,5 @@ def _run(program: Program, loop: str) -> int:
     return anyio.run(program.run, backend=backend, backend_options=options)
 
 
-# --- asking gateways that run ---------------------------------------------------------------------------------------
-
-
-@_commands.command("stacks")
-@click.argument("pid", type=int, required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def stacks(pid: int | None, as_json: bool) -> None:
-    """Print what all threads of a running gateway's processes do, and for which requests.
-
-    PID is the gateway's. It need not be given where only one of this user's gateways runs.
-    """
-    processes = []
-    for gateway in _choose(pid):
-        processes += _ask(gateway, "stacks", _console.Stacks).processes
-    if as_json:
-        _print(msgspec.json.encode(_console.Stacks(processes)).decode() + "\n")
-    else:
-        _print(_console_view.render(processes))
-
-
-def _choose(pid: int | None) -> list[Running]:
-    """The gateways that are meant: those of one process, which are usually one."""
-    running = _console_client.find()
-    pids = list(dict.fromkeys(gateway.pid for gateway in running))
-    if not pids:
-        places = " or ".join(_console_client.places())
-        _die(USAGE, f"no gateway of user {_user()} runs: none has its run folder in {places}")
-    if pid is None and len(pids) == 1:
-        (pid,) = pids
-    if pid not in pids:
-        why = "several gateways run, say which" if pid is None else f"gateway {pid} does not run; these do"
-        commands = "\n".join(f"{each}  {_console_client.command_of(each)}" for each in pids)
-        _die(USAGE, f"{why}: {', '.join(map(str, pids))}", commands)
-    return [gateway for gateway in running if gateway.pid == pid]
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
-
-
-def _ask(gateway: Running, command: str, form: type[T]) -> T:
-    try:
-        answer = _console_client.ask(gateway, _console.request(command), ANSWER_PATIENCE)
-        return _console.result(answer, form)
-    except _console_client.NoAnswer as error:
-        _die(FAULT, f"gateway {gateway.pid} {error}")
-    except _console.CommandError as error:
-        _die(FAULT, f"gateway {gateway.pid} refuses: {error}")
-
-
-def _print(text: str) -> None:
-    """On standard output, whatever it can take."""
-    if sys.stdout is None:
-        return
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever reads has seen enough (`| head`). Python would complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+for _command in _cli_control.COMMANDS:
+    _commands.add_command(_command)

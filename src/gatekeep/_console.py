@@ -15,6 +15,7 @@ import attrs
 import msgspec
 
 from gatekeep._processes import ProcessReport
+from gatekeep._status import GatewayStatus
 
 MOST_BYTES = 1 << 16
 """Bytes of a request's line, without its end."""
@@ -61,6 +62,22 @@ class Stacks(msgspec.Struct):
     """The answer to `stacks`."""
 
     processes: list[ProcessReport]
+
+
+class Status(msgspec.Struct):
+    """The answer to `status`."""
+
+    status: GatewayStatus
+
+
+class Reloading(msgspec.Struct):
+    """The answer to `reload`: how many processes are being replaced."""
+
+    processes: int
+
+
+class Done(msgspec.Struct):
+    """The answer to what has no other."""
 
 
 class Lines:

@@ -19,7 +19,7 @@ def render(processes: Sequence[ProcessReport]) -> str:
     """All of it, with a line's end. What cannot be printed is escaped: paths come from clients, and a terminal obeys some."""
     if not processes:
         return "no process runs at this moment\n"
-    return "\n\n".join("\n".join(map(_printable, _process(process))) for process in processes) + "\n"
+    return "\n\n".join("\n".join(map(printable, _process(process))) for process in processes) + "\n"
 
 
 def _process(process: ProcessReport) -> Iterator[str]:
@@ -86,5 +86,6 @@ def duration(seconds: float) -> str:
     raise AssertionError(seconds)
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
+    """A line with everything escaped that a terminal might obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

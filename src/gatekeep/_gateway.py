@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -15,8 +15,9 @@ import anyio.from_thread
 import attrs
 from anyio.abc import TaskGroup, TaskStatus
 
+from gatekeep import __version__
 from gatekeep._alarms import Alarms
-from gatekeep._console import Command, Commands, NoArguments
+from gatekeep._commands import commands_of
 from gatekeep._console_server import Console
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger, SilentLogger
@@ -27,6 +28,7 @@ from gatekeep._host_real import RealHost
 from gatekeep._reloader import Reloader
 from gatekeep._settings import Bind, BindKind, GroupSettings, Settings
 from gatekeep._statistics import Counters, Statistics
+from gatekeep._status import GatewayStatus, GroupStatus
 from gatekeep.lifecycle._slots import board_size, rows_for
 from gatekeep.lifecycle._supervisor import Supervisor
 from gatekeep.transport._accept import Door, Room
@@ -80,6 +82,13 @@ class Served:
         """Make the stop that is under way, or comes, wait for nothing: requests in flight are lost."""
         self._gateway.hurry()
 
+    async def wait_stop_requested(self) -> None:
+        """Wait until somebody asks over the control socket that the program around the gateway stop (`gatekeep stop`).
+
+        Nothing else happens when they do: where nobody waits for it, the request goes unheard.
+        """
+        await self._gateway.stop_requested.wait()
+
     def listeners(self) -> dict[str, list[int]]:
         """The descriptors of the sockets that clients connect to, by the address that was asked for. They stay its own."""
         return self._doors.descriptors()
@@ -120,6 +129,9 @@ class Gateway:
         self._group: Group | None = None
         self._dispatch: HopDispatch | None = None
         self._supervisor: Supervisor | None = None
+        self._state, self._began = "starting", 0.0
+        self._now: Callable[[], float] = float
+        self.stop_requested: anyio.Event
         self._hurry: anyio.CancelScope | None = None
         self._hurried = False
         self._portal: anyio.from_thread.BlockingPortal | None = None
@@ -137,6 +149,38 @@ class Gateway:
             processes=group.ready(),
         )
 
+    def _status(self, addresses: tuple[str, ...], supervisor: Supervisor) -> GatewayStatus:
+        numbers = self.statistics()
+        group = supervisor.group
+        return GatewayStatus(
+            version=__version__,
+            pid=os.getpid(),
+            state=self._state,
+            uptime=self._now() - self._began,
+            addresses=addresses,
+            groups=(
+                GroupStatus(
+                    name=group.name,
+                    state=group.describe_state(),
+                    failure=supervisor.failure(),
+                    processes=supervisor.status(),
+                    wanted=group.processes,
+                    waiting=numbers.waiting,
+                    standing=numbers.standing,
+                    oldest=numbers.oldest,
+                ),
+            ),
+            in_flight=numbers.in_flight,
+            connections=numbers.connections,
+            outcomes={str(outcome): count for outcome, count in numbers.by_outcome().items()},
+            timers=dict(numbers.timers),
+        )
+
+    def _ask_to_stop(self, now: bool) -> None:
+        self.stop_requested.set()
+        if now:
+            self._hurry_now()
+
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Served]:
         """Serve while the context lasts; it is entered when the first daemon process is ready.
@@ -152,7 +196,9 @@ class Gateway:
         if self._is_serving:
             raise RuntimeError("this gateway serves already; make another one")
         self._is_serving, self._hurried = True, False
+        self.stop_requested = anyio.Event()
         host = RealHost(self._inherited)
+        self._state, self._began, self._now = "starting", host.clock.now(), host.clock.now
         error: BaseException | None = None
         bodys: BaseException | None = None
         try:
@@ -219,7 +265,13 @@ class Gateway:
                     tasks.start_soon(reloader.run)
                 if console_listener is not None:
                     # Before the processes: an application that never loads is a reason to ask.
-                    console = Console(host.net, console_listener, _commands(supervisor), self._log)
+                    commands = commands_of(
+                        supervisor,
+                        lambda: self._status(doors.addresses, supervisor),
+                        self._ask_to_stop,
+                        self._log,
+                    )
+                    console = Console(host.net, console_listener, commands, self._log)
                     tasks.start_soon(console.run)
                 if settings.health_binds:
                     # Before them, too, and until the last has ended: a long start is no reason to be killed.
@@ -228,12 +280,15 @@ class Gateway:
                 await tasks.start(supervisor.run)
                 shop = _Shop(host, front, room, doors, settings.graceful_timeout, self._log)
                 await tasks.start(shop.run)
+                self._state = "serving"
                 try:
                     yield Served(doors.addresses, self, doors, shop, host, health_doors.addresses)
                 finally:
+                    self._state = "stopping"
                     with anyio.CancelScope(shield=True) as self._hurry:
                         if self._hurried:
                             self._hurry.cancel()
+                        await shop.announce_close(settings.shutdown_delay)
                         await shop.close()
                         await supervisor.stop()
                     tasks.cancel_scope.cancel()
@@ -389,6 +444,13 @@ class _Shop:
                     tasks.start_soon(door.serve)
                 task_status.started()
 
+    async def announce_close(self, delay: float) -> None:
+        """Say that we will close, and serve on for so many seconds: whoever balances the load needs them to notice."""
+        self._front.announce_stop()
+        if delay and not self.patient:
+            self._log.info("gateway.stop_announced", delay=delay)
+            await anyio.sleep(delay)
+
     async def close(self) -> None:
         """Accept no more, let requests in flight finish within the grace, then drop what is left."""
         self._front.stop(patient=self.patient)
@@ -429,15 +491,6 @@ def _console_listener(host: Host) -> Iterator[Listener | None]:
     finally:
         if listener is not None:
             listener.close()
-
-
-def _commands(supervisor: Supervisor) -> Commands:
-    """What the control socket understands."""
-
-    async def stacks(_: NoArguments) -> dict[str, Any]:
-        return {"processes": await supervisor.report()}
-
-    return {"stacks": Command(NoArguments, stacks)}
 
 
 def _state_of(group: Group, dispatch: HopDispatch, supervisor: Supervisor) -> GroupState:

@@ -228,3 +228,11 @@ class Group:
     def is_failing(self) -> bool:
         """Whether its starts fail."""
         return self._next_start is not None
+
+    def describe_state(self) -> str:
+        """For people: see `_status.GroupStatus`."""
+        if self._accepting:
+            return "ready"
+        if self.is_failing():
+            return "failing"
+        return "sleeping" if self.is_asleep() else "starting"

@@ -51,7 +51,7 @@ class RealNet:
         inherited: listening sockets that another gateway has opened, by the address that it opened them for.
     """
 
-    def __init__(self, inherited: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, inherited: Mapping[str, Sequence[int]] = MappingProxyType({})) -> None:
         self._inherited = inherited
         self._hub: Hub | None = None
         if hasattr(select, "epoll"):

@@ -88,12 +88,17 @@ class Program:
                 self._say_ready(served)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._go_when_replaced, served)
+                    tasks.start_soon(self._stop_when_told, served)
                     await self._stop.wait()
                     tasks.cancel_scope.cancel()
 
     async def _go_when_replaced(self, served: Served) -> None:
         await self._successor.take_over(served)
         self._stop.set()  # which is no news for a service manager: the service goes on
+
+    async def _stop_when_told(self, served: Served) -> None:
+        await served.wait_stop_requested()
+        self._ask_to_stop()
 
     def _ask_to_stop(self) -> None:
         if not self._stop.is_set():

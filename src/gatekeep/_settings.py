@@ -848,6 +848,14 @@ class Settings:
         most=65535,
         precedent="granian, puma",
     )
+    shutdown_delay: float = setting(
+        0.0,
+        "How long everything is still served after the gateway was told to stop, while its readiness probe says so already.",
+        unit="seconds",
+        least=0,
+        aliases=("--drain-delay",),
+        precedent="Kubernetes: endpoints are taken away while the process gets its signal",
+    )
     graceful_timeout: float = setting(
         15.0,
         "How long requests in flight may take to finish when the gateway is told to stop.",

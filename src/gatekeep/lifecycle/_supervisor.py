@@ -22,6 +22,7 @@ from gatekeep._host import GroupHome, Host
 from gatekeep._processes import ProcessReport
 from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep._statistics import Counters
+from gatekeep._status import ProcessStatus
 from gatekeep.lifecycle import _control, _postmortem
 from gatekeep.lifecycle._child import Child
 from gatekeep.lifecycle._drain import Life, Order, Timers
@@ -88,7 +89,7 @@ class Supervisor:
         self.on_folders: Callable[[list[str]], None] = lambda folders: None
         self._host = host
         self._settings = settings
-        self._group = group
+        self._group = self.group = group
         self._home = home
         self._counters = counters
         self._log = log
@@ -431,9 +432,9 @@ class Supervisor:
         return len(serving) + len(starting)  # the latter follow when they are ready
 
     def evict(self, pid: int) -> bool:
-        """Replace one process now. False where there is none of that pid."""
+        """Replace one process now. False where none of that pid takes requests."""
         child = self._children.get(pid)
-        if child is None:
+        if child is None or child.life.state not in ACCEPTING:
             return False
         self.drain(child, EVICTION, "a drain was asked for")
         return True
@@ -500,6 +501,30 @@ class Supervisor:
         child.process.kill()
 
     # --- asked by people
+
+    def failure(self) -> str:
+        """Why the last start failed; empty where it did not."""
+        return self._last_failure.reason if self._respawn.failing else ""
+
+    def status(self) -> tuple[ProcessStatus, ...]:
+        """What is known of all processes without asking them: they may be wedged."""
+        now, threads = self._host.clock.now(), self._settings.threads
+        found = []
+        for child in self._children.values():
+            usage = child.process.usage()
+            found.append(
+                ProcessStatus(
+                    pid=child.pid,
+                    seat=child.seat,
+                    state=child.describe_state(),
+                    uptime=now - child.started,
+                    running=sum(1 for _ in child.row.running()),
+                    threads=threads,
+                    memory=usage.memory if usage else 0,
+                    trigger=child.life.trigger.name if child.life.trigger else "",
+                )
+            )
+        return tuple(sorted(found, key=lambda status: (status.seat, -status.uptime)))
 
     def occupied_since(self) -> float:
         """Since when no thread of the processes that can be trusted has begun another request; `math.inf` where one is free."""

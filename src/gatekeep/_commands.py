@@ -1,0 +1,64 @@
+"""What the control socket of a gateway understands, and does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from gatekeep._console import Command, CommandError, Commands, NoArguments
+from gatekeep._events import Logger
+from gatekeep._status import GatewayStatus
+from gatekeep.lifecycle._supervisor import Supervisor
+
+
+class Drain(msgspec.Struct, forbid_unknown_fields=True):
+    """The arguments of `drain`."""
+
+    pid: int
+
+
+class Stop(msgspec.Struct, forbid_unknown_fields=True):
+    """The arguments of `stop`. `now`: wait for nothing."""
+
+    now: bool = False
+
+
+def commands_of(
+    supervisor: Supervisor, status: Callable[[], GatewayStatus], stop: Callable[[bool], None], log: Logger
+) -> Commands:
+    """The table of commands.
+
+    Args:
+        stop: asks the program around the gateway to stop; true means at once.
+    """
+
+    async def tell_stacks(_: NoArguments) -> dict[str, Any]:
+        return {"processes": await supervisor.report()}
+
+    async def tell_status(_: NoArguments) -> dict[str, Any]:
+        return {"status": status()}
+
+    async def reload(_: NoArguments) -> dict[str, Any]:
+        log.info("command.received", command="reload")
+        return {"processes": supervisor.reload()}
+
+    async def drain(arguments: Drain) -> dict[str, Any]:
+        log.info("command.received", command="drain", pid=arguments.pid)
+        if not supervisor.evict(arguments.pid):
+            raise CommandError(f"no process {arguments.pid} takes requests here")
+        return {}
+
+    async def end(arguments: Stop) -> dict[str, Any]:
+        log.info("command.received", command="stop now" if arguments.now else "stop")
+        stop(arguments.now)
+        return {}
+
+    return {
+        "stacks": Command(NoArguments, tell_stacks),
+        "status": Command(NoArguments, tell_status),
+        "reload": Command(NoArguments, reload),
+        "drain": Command(Drain, drain),
+        "stop": Command(Stop, end),
+    }
