@@ -213,6 +213,7 @@ class Supervisor:
         self._log.error("process.spawn_failed", group=self._group.name, reason=str(error))
         self._last_failure = _control.Failed(f"the system would not start a process: {error}", "")
         self._failed()
+        self._say_if_failing()
         await self._pause(SPAWN_PAUSE)
 
     def _failed(self) -> None:
@@ -308,8 +309,7 @@ class Supervisor:
             elif not is_planned:
                 self._note_failure(child, end)
         finally:
-            if self._respawn.failing and not self._group.is_ready() and not self._stopping:
-                self._say_failing(now)
+            self._say_if_failing()
 
     def _note_failure(self, child: Child, end: str) -> None:
         failure = child.failure or _control.Failed(
@@ -320,7 +320,11 @@ class Supervisor:
         self._last_failure = failure
         self._failed()
 
-    def _say_failing(self, now: float) -> None:
+    def _say_if_failing(self) -> None:
+        """Where no process takes requests and the last start has failed, nobody shall wait."""
+        if not self._respawn.failing or self._group.is_ready() or self._stopping:
+            return
+        now = self._host.clock.now()
         pause = max(0.0, self._respawn.next_start - now)
         self._log.error(
             "group.failing",
@@ -373,10 +377,16 @@ class Supervisor:
                 child.process.kill()
                 continue
             if order is not Order.HOPE:
-                self._group.process_finishing(child.pid)
+                self._accepts_no_more(child)
             child.order(order)
         if orders:
             self._heartbeat.look_again()
+
+    def _accepts_no_more(self, child: Child) -> None:
+        was_ready = self._group.is_ready()
+        self._group.process_finishing(child.pid)
+        if was_ready:
+            self._say_if_failing()
 
     def reload(self) -> int:
         """Replace all processes, one after the other. Returns how many."""
