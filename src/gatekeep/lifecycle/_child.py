@@ -15,7 +15,7 @@ from gatekeep.lifecycle._control import Kind
 from gatekeep.lifecycle._drain import Life, Order
 from gatekeep.lifecycle._liveness import Liveness, State as LivenessState
 from gatekeep.lifecycle._postmortem import Question
-from gatekeep.lifecycle._process_state import ProcessState, ProcessStateError
+from gatekeep.lifecycle._process_state import ACCEPTING, ProcessState, ProcessStateError
 from gatekeep.lifecycle._recycle import Recycle
 from gatekeep.lifecycle._slots import Row
 
@@ -73,6 +73,7 @@ class Child:
         self.started = now
         self.ready_at: float | None = None
         self.generation = 0
+        self._hopes = False
         self.settled, self.vacates, self.over = anyio.Event(), anyio.Event(), anyio.Event()
         self.failure: _control.Failed | None = None
         self.questions: list[Question] = []
@@ -88,6 +89,11 @@ class Child:
     def is_serving(self) -> bool:
         """Whether it takes requests, and nothing asks for its end."""
         return self.life.state is ProcessState.SERVING
+
+    @property
+    def stays(self) -> bool:
+        """Whether it takes requests until it is told to accept no more: one that hopes may leave in any moment."""
+        return self.life.state in ACCEPTING and not self._hopes
 
     def describe_state(self) -> str:
         """For people."""
@@ -106,6 +112,7 @@ class Child:
 
     def order(self, order: Order) -> None:
         """Tell it; one that has not loaded its application would hear nothing, and gets a signal."""
+        self._hopes = True
         if self.ready_at is None:
             self.process.terminate()
         self.send(_ORDERS[order])

@@ -153,7 +153,7 @@ class Supervisor:
                 continue
             self._tasks.start_soon(self._live, child)
             await child.settled.wait()
-            if child.ready_at is None:
+            if not child.stays:
                 continue  # an incumbent that lives serves on meanwhile
             if incumbent is not None:
                 self._succeed(incumbent)
@@ -344,9 +344,9 @@ class Supervisor:
         """Something asks for the end of a process."""
         if self._stopping or child.life.is_over:
             return
-        others_serve = any(pid != child.pid for pid in self._group.ready())
+        is_needed = not any(other.stays for other in self._children.values() if other is not child)
         was_serving = child.is_serving
-        orders = child.life.drain(trigger, self._host.clock.now(), is_needed=not others_serve)
+        orders = child.life.drain(trigger, self._host.clock.now(), is_needed=is_needed)
         if was_serving:
             self._log.info(
                 "drain.started",
