@@ -91,8 +91,8 @@ class Supervisor:
         )  # fmt: skip
         self._respawn = Respawn(self._chance)
         self._turns: Turns[Child] = Turns()
-        self._sleepers: list[anyio.Event] = []
-        self._is_wanted = False
+        self._sleepers: list[Child] = []
+        self._is_waking = self._is_watching = False
         self._generation = 0
         self._stopped = anyio.Event()
         self._row_freed = anyio.Event()
@@ -140,7 +140,7 @@ class Supervisor:
     def _begin_stop(self) -> None:
         self._stopped.set()
         for sleeper in self._sleepers:
-            sleeper.set()
+            sleeper.vacates.set()
 
     @property
     def _stopping(self) -> bool:
@@ -162,9 +162,6 @@ class Supervisor:
                 self._succeed(incumbent)
             incumbent = child
             await child.vacates.wait()
-            if not child.life.gets_successor:
-                await child.over.wait()
-                await self._sleep()
 
     async def _start(self, seat: int) -> Child | None:
         """Start a process when it is time for it. None where the system would not, or nobody wants it any more."""
@@ -174,6 +171,7 @@ class Supervisor:
         try:
             process = await self._host.processes.spawn(self._home)
         except OSError as error:
+            self._is_waking = False
             self._give_back(row)
             await self._spawn_failed(error)
             return None
@@ -182,6 +180,7 @@ class Supervisor:
         child = Child(process, seat, row, Life(self._timers, now), liveness, now)
         child.generation = self._generation
         self._children[process.pid] = child
+        self._is_waking = False
         self._counters.process_starts += 1
         self._group.process_started(process.pid)
         self._log.info("process.started", **self.describe(child))
@@ -233,28 +232,37 @@ class Supervisor:
 
     # --- idle groups
 
-    async def _sleep(self) -> None:
-        """The seat stays empty until a request wants it ("the intent is to reclaim memory")."""
-        if self._stopping or self._is_wanted:
-            self._is_wanted = False
-            return
-        sleeper = anyio.Event()
-        self._sleepers.append(sleeper)
+    def _lie_down(self, child: Child) -> None:
+        """Its seat stays empty until a request wants it ("the intent is to reclaim memory")."""
+        self._sleepers.append(child)
         self._log.info("group.sleeping", group=self._group.name, asleep=len(self._sleepers))
-        await sleeper.wait()
+        self._group.wake = self._wake
+        if self._group.standing:
+            self._wake()  # it was offered when this process was still there to take it
 
     def _wake(self) -> None:
-        """A request was offered while some process sleeps, or goes to sleep."""
+        """A request was offered, or waits, while some process sleeps: one is started if none is ready, or the wait is long."""
         now = self._host.clock.now()
         is_crowded = now - self._group.oldest_offer(now) > CROWDED
-        if (self._group.is_ready() and not is_crowded) or self._is_starting():
+        if (self._group.is_ready() and not is_crowded) or self._is_waking or self._is_starting():
+            self._watch_queue()
             return
-        if self._sleepers:
-            self._sleepers.pop().set()
-        else:
-            self._is_wanted = True
-        if not self._sleepers and not any(not child.life.gets_successor for child in self._children.values()):
+        self._is_waking = True
+        self._sleepers.pop().vacates.set()
+        if not self._sleepers:
             self._group.wake = None
+
+    def _watch_queue(self) -> None:
+        if not self._is_watching:
+            self._is_watching = True
+            self._tasks.start_soon(self._look_at_queue)
+
+    async def _look_at_queue(self) -> None:
+        """It is served in a moment, usually."""
+        await self._pause(CROWDED)
+        self._is_watching = False
+        if self._sleepers and self._group.standing and not self._stopping:
+            self._wake()
 
     def _is_starting(self) -> bool:
         return any(child.life.state is ProcessState.STARTING for child in self._children.values())
@@ -283,8 +291,9 @@ class Supervisor:
         del self._children[child.pid]
         self._give_back(child.row)
         child.process.close()
-        for event in (child.settled, child.vacates, child.over):
-            event.set()
+        child.settled.set()
+        if child not in self._sleepers:
+            child.vacates.set()
         self._turn_to(self._turns.done(child))
 
     def _ended(self, child: Child, end: str) -> None:
@@ -354,6 +363,8 @@ class Supervisor:
         """Something asks for the end of a process."""
         if self._stopping or child.life.is_over:
             return
+        if not trigger.succeeded and not child.is_serving:
+            return  # its replacement is under way, and it is there until then
         is_needed = not any(other.stays for other in self._children.values() if other is not child)
         was_serving = child.is_serving
         orders = child.life.drain(trigger, self._host.clock.now(), is_needed=is_needed)
@@ -366,13 +377,14 @@ class Supervisor:
                 planned=trigger.planned,
                 window=self._timers.window(trigger),
             )
+        self.obey(child, orders)
         if not child.life.gets_successor:
-            self._group.wake = self._wake
-        if trigger.planned and trigger.succeeded and not child.vacates.is_set():
+            if was_serving:
+                self._lie_down(child)
+        elif trigger.planned and not child.vacates.is_set():
             self._turn_to(self._turns.ask(child))
         else:
             child.vacates.set()
-        self.obey(child, orders)
         self._heartbeat.look_again()
 
     def _turn_to(self, child: Child | None) -> None:
