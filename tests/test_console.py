@@ -430,7 +430,9 @@ def test_an_embedded_gateway_answers_this_user_only_and_leaves_nothing(run_folde
             assert mode(f"{gateway.folder}/{CONSOLE_FILE}") == "0o600"
             reports = result(ask(gateway, request("stacks"), 10), Stacks).processes
             assert [(report.group, report.seat) for report in reports] == [("default", 0), ("default", 1)]
-            with pytest.raises(CommandError, match="unknown command 'dance'; known: drain, reload, stacks, status, stop"):
+            with pytest.raises(
+                CommandError, match="unknown command 'dance'; known: drain, reload, stacks, status, stop"
+            ):
                 result(ask(gateway, request("dance"), 10), Stacks)
     finally:
         os.umask(before)

@@ -168,14 +168,11 @@ class Group:
     def process_ended(self, pid: int, *, in_order: bool = False) -> None:
         """It is gone: its requests end, and what it may have had in hand unclaimed is offered to the others, in order.
 
-        Nobody knows which process has read a hop that has no claim (the listener's creator is all that SO_PEERCRED tells), so
-        all of the group's unclaimed hops may be taken back; a request keeps its first stamp. A process that never was ready has
-        accepted none.
+        A process that never was ready has accepted none.
 
         Args:
-            in_order: whether it ended by itself when nothing ran: it had closed what it had not claimed. Then nothing is taken
-                back, since that is not free: a process that is well and claims in the moment between the look and the shut
-                loses its response.
+            in_order: whether it has closed what it had. Only a child that the application forked can hold that still, so
+                it is taken back later (`take_back`): to do so now might cost a request of a process that is well.
         """
         was_ready = pid in self._ready
         self._ready.pop(pid, None)
@@ -186,7 +183,17 @@ class Group:
             if hop.pid == pid:
                 hop.process_ended()
         if was_ready and not in_order:
-            for hop in tuple(self.standing):
+            self.take_back(math.inf)
+
+    def take_back(self, before: float) -> None:
+        """What was offered before that moment, and was read, and has no claim, is offered again.
+
+        Nobody knows which process has read a hop that has no claim (the listener's creator is all that SO_PEERCRED tells), so
+        it is all of the group's; a request keeps its first stamp. One whose claim comes between the last look and the shut is
+        lost, so nobody does this without need.
+        """
+        for hop in tuple(self.standing):
+            if hop.since < before:
                 hop.take_back()
 
     def starts_fail(self, next_start: float, reason: str = "", details: str = "") -> None:

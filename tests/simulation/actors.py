@@ -18,10 +18,6 @@ class Wait:
         self.until = until
         self.at_deadline = at_deadline
 
-    def is_over(self, now: float) -> bool:
-        """Whether the actor can go on."""
-        return now >= self.until or bool(self.ready is not None and self.ready())
-
 
 NOW = Wait(until=-inf)
 """Only others may run before the next step."""

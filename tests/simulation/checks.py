@@ -20,6 +20,7 @@ from gatekeep.transport._backoff import LONG_PAUSE, connect_pauses
 
 from .clients import IMPATIENCE
 from .disk import FAULTS as DISK_FAULTS
+from .lives import Lives
 from .plans import Plan
 from .sockets import GATEWAY
 from .world import TICK, World
@@ -78,11 +79,13 @@ class Audit:
         stopping: since when the gateway was told to stop.
         hurried: whether it was told to wait for nothing.
         offered: when each request was offered to the group first.
+        lives: watches the processes.
     """
 
     world: World
     settings: Settings
     gateway: Gateway | None = None
+    lives: Lives | None = None
     stopping: float | None = None
     hurried: bool = False
     records: list[dict[str, Any]] = attrs.field(factory=list)
@@ -136,6 +139,8 @@ class Audit:
         hear = getattr(self, "_" + event.replace(".", "_"), None)
         if hear is not None:
             hear(fields)
+        if self.lives is not None:
+            self.lives.hear(event, fields)
 
     def _wrong(self, text: str) -> None:
         self.world.violation(text)
@@ -227,6 +232,8 @@ class Audit:
     def _idle(self, until: float) -> None:
         """Nobody can do anything now: if there is room, and somebody whose turn it is, he has tried."""
         assert self.gateway is not None
+        if self.lives is not None:
+            self.lives.idle()
         dispatch, group = self.gateway._dispatch, self.gateway._group
         if dispatch is None or group is None:
             return
@@ -363,6 +370,8 @@ class Audit:
         """The gateway has stopped and the clients have gone."""
         self._nothing_is_left()
         self._numbers_add_up(statistics)
+        if self.lives is not None:
+            self.lives.at_rest()
         for plan in self.world.plans.values():
             self._check_story(plan)
 
@@ -426,6 +435,7 @@ class Audit:
         else:
             right = outcome in WHOLE.get(seen.status, ()) and record["status"] == seen.status
             right = right and (seen.status != 500 or plan.app == "raise")
+            right = right and (seen.status == 503) == seen.retry_after.isdigit()
         if not right:
             body = f"{len(seen.body)} of {len(plan.expected())} bytes"
             self._wrong(

@@ -314,6 +314,7 @@ class _Parser:
             self.invited = True
         elif isinstance(event, h11.Response):
             self.seen.status = event.status_code
+            self.seen.retry_after = dict(event.headers).get(b"retry-after", b"").decode()
         elif isinstance(event, h11.Data):
             self._body.append(bytes(event.data))
         elif isinstance(event, h11.EndOfMessage):

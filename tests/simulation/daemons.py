@@ -13,10 +13,21 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from gatekeep._frames import Decoder
+from gatekeep._host import Usage
 from gatekeep.lifecycle import _control
 from gatekeep.lifecycle._drain import Order
 from gatekeep.lifecycle._slots import Board, Row, RowState
-from gatekeep.lifecycle._triggers import EVICTION, SHUTDOWN, Trigger
+from gatekeep.lifecycle._triggers import (
+    EVICTION,
+    INACTIVITY,
+    MAXIMUM_REQUESTS,
+    REQUEST_TIMEOUT,
+    SCRIPT_CHANGED,
+    SCRIPT_REJECTED,
+    SHUTDOWN,
+    Trigger,
+)
+from gatekeep.pool._daemon import PATIENCE
 from gatekeep.pool._patience import GIVE_WAY
 from gatekeep.pool._pickup import claim
 from gatekeep.pool._verdict import Verdict, judge
@@ -29,6 +40,8 @@ from .sockets import GATEWAY, Kind, SimListener, SimSocket, pair
 if TYPE_CHECKING:
     from .world import World
 
+_DOES = {Order.HOPE: "hopes", Order.FINISH: "finishes", Order.STOP: "stops"}
+
 _ORDERS = {
     int(_control.Kind.HOPE): Order.HOPE,
     int(_control.Kind.FINISH): Order.FINISH,
@@ -37,6 +50,12 @@ _ORDERS = {
 
 POINTS = ("before accept", "after envelope", "before GO", "after GO", "mid data", "before END")
 """Where a process may die while it has to do with a request."""
+
+SLOW_IMPORT = 6.0
+"""Seconds that an import of some size takes."""
+
+LONGEST_DEAFNESS = 2.0
+"""Seconds for which a main thread may not come to hear an order: the application keeps the GIL."""
 
 
 class Died(Exception):
@@ -88,8 +107,9 @@ class SimProcess:
     def read_dump(self) -> str:
         return ""
 
-    def usage(self) -> None:
-        return None
+    def usage(self) -> Usage | None:
+        self._world.before_call()
+        return None if self._daemon.end else self._daemon.usage()
 
     def close(self) -> None:
         assert self._daemon.end, "it lives"
@@ -105,6 +125,9 @@ class SimDaemon:
         end: how it ended, in words; empty while it lives.
         ended: when.
         buried: whether the supervisor has released what it held for it.
+        version: of the script that it has loaded; 0 before.
+        picked_up_at: when it looked last whether there is another version.
+        deaf_until: until when it may not have heard what it was told.
     """
 
     def __init__(self, world: World, pid: int, home: SimHome) -> None:
@@ -114,6 +137,10 @@ class SimDaemon:
         self.end = ""
         self.ended = 0.0
         self.buried = False
+        self.born = world.time.now
+        self.version = 0
+        self.picked_up_at = -math.inf
+        self.deaf_until = -math.inf
         self.exited = anyio.Event()
         self.control = SimSocket(pair(world, f"control{pid}", Kind.UNIX)[0], self.owner)
         self.log = SimSocket(pair(world, f"log{pid}", Kind.PACKET)[0], self.owner)
@@ -126,7 +153,15 @@ class SimDaemon:
         self._loaded = False
         self._stopping = False
         self._running = 0
+        self._served = 0
+        self._quiet_since = math.inf
+        self._must_end = math.inf
+        self._wishes: set[Trigger] = set()
         self._queue_timeout = math.inf
+        self._shutdown_timeout = 0.0
+        self._inactivity_timeout = math.inf
+        self._maximum_requests = 0
+        self._script_reloading = "off"
         self.socket_timeout = math.inf
         self._row: Row | None = None
         self._start_thread("main", self._main())
@@ -146,23 +181,38 @@ class SimDaemon:
     def freeze(self, seconds: float) -> None:
         """Nothing of it runs for so long."""
         self._frozen_until = max(self._frozen_until, self.world.time.now + seconds)
+        self.deaf_until = max(self.deaf_until, self._frozen_until)
         self.world.note(self.owner, f"frozen for {seconds:.3f} s")
+
+    def accepts(self) -> bool:
+        """Whether it takes requests."""
+        return self._loaded and not self._stopping and not self._dying
+
+    def usage(self) -> Usage:
+        """What it uses: its application keeps some of each request, and thinks about it."""
+        world = self.world
+        return Usage(world.effort * self._served, 50_000_000 + world.leak * self._served)
 
     # --- the end
 
-    def signal(self, name: str) -> None:
+    def signal(self, name: str, sender: str = GATEWAY) -> None:
         """A signal was sent; the process may take some more steps before it arrives."""
         if not self._dying:
-            self.world.note(GATEWAY, name, self.pid)
+            self.world.note(sender, name, self.pid)
             self.world.add(f"{self.owner}/signal", self._receive(name))
 
     def _receive(self, name: str) -> Steps:
         for _ in range(self.world.random.randrange(3)):
             yield NOW
-        if name == "SIGTERM" and self._loaded:
-            self._wish(SHUTDOWN)
-        elif name == "SIGUSR1" and self._loaded:
+        if name == "SIGUSR1":
+            # It is blocked until the application is loaded.
+            yield Wait(lambda: self._loaded or self._dying)
             self._wish(EVICTION)
+        elif name == "SIGTERM" and self._loaded:
+            if self._order is None:
+                patience = max(self._shutdown_timeout, PATIENCE)
+                self._must_end = min(self._must_end, self.world.time.now + patience)
+            self._wish(SHUTDOWN)
         else:
             self.die(f"killed by {name}")
 
@@ -173,11 +223,19 @@ class SimDaemon:
     def die(self, how: str) -> None:
         """End now; the kernel tidies up."""
         if not self._dying:
+            accepted = self.accepts()
             self._dying = True
             self.world.note(self.owner, how)
+            if accepted:
+                self.world.when_it_accepts_no_more(self)
             for actor in self._threads:
                 self.world.remove(actor)
-            self.world.add(f"{self.owner}/exit", self._exit(how))
+            exit = self._exit(how)
+            if self.world.strikes("exits at once"):
+                for _ in exit:
+                    pass
+            else:
+                self.world.add(f"{self.owner}/exit", exit)
 
     def _exit(self, how: str) -> Steps:
         """What it had open is closed, one after the other, and then its parent is told."""
@@ -208,18 +266,36 @@ class SimDaemon:
                 self.die("exit status 0")
                 return
             decoder.feed(data)
-        load_time = (
-            world.random.uniform(5, 30) if world.strikes("ready late") else world.random.uniform(0.01, 0.5)
-        )
+        self.version = world.script
+        load_time, works = self._import()
         self.dies("while loading")
         yield Wait(self._is_orphan, world.time.now + load_time)
+        self.dies("late in loading")
         if self._is_orphan():
             self.die("exit status 1")
-        elif world.strikes("load fails"):
+        elif not works or world.strikes("load fails"):
             self._tell(_control.Failed("the application is broken", "Traceback: none"))
             self.die("exit status 3")
         else:
             yield from self._serve(_control.decode_settings(item[1]), load_time)
+
+    def _import(self) -> tuple[float, bool]:
+        """How long the import takes, and whether it works."""
+        world = self.world
+        how = world.imports.popleft() if world.imports else ""
+        if how:
+            world.fired[f"import {how}"] += 1
+        elif world.strikes("import hangs"):
+            how = "hangs"
+        elif world.strikes("import is slow"):
+            how = "is slow"
+        if how == "hangs":
+            return math.inf, True
+        if how == "is slow":
+            return SLOW_IMPORT, True
+        if world.strikes("ready late"):
+            return world.random.uniform(5, 30), how != "fails"
+        return world.random.uniform(0.01, 0.5), how != "fails"
 
     def _is_orphan(self) -> bool:
         return self.control.end.no_more_in
@@ -231,38 +307,93 @@ class SimDaemon:
             pass
 
     def _wish(self, trigger: Trigger) -> None:
-        self._tell(_control.Wish(trigger.name, "simulated"))
+        """Once for each reason."""
+        if trigger not in self._wishes and not self._dying:
+            self._wishes.add(trigger)
+            self._tell(_control.Wish(trigger.name, "simulated"))
 
     def _serve(self, settings: _control.DaemonSettings, load_time: float) -> Steps:
-        self._loaded = True
-        self._queue_timeout = settings.queue_timeout
-        self.socket_timeout = settings.socket_timeout
+        self._configure(settings)
         board = Board(memoryview(self._home.memory), settings.rows, settings.threads)
         self._row = board.row(settings.row)
         self._row.set_pid(self.pid)
         # Ready is said before the first accept: who ends without having said it has accepted nothing.
+        self._loaded = True
         self._tell(_control.Ready(load_time))
+        self.dies("after ready")
         yield NOW
+        self._quiet_since = self.world.time.now
         for number in range(settings.threads):
             self._start_thread(str(number), self._work(number))
         if settings.beats:
             self._start_thread("monitor", self._beat())
         self._row.set_state(RowState.SERVING)
-        orders = Decoder()
-        while not (self._order and self._is_idle()):
-            # A process that hopes looks from time to time whether it is idle.
-            yield Wait(lambda: self._is_told() or (self._order is not None and self._is_idle()))
-            if self._is_told():
-                self._hear(orders)
-            if self._order is Order.HOPE and self._is_idle():
-                self._order = Order.FINISH
-            if self._order not in (None, Order.HOPE) and not self._stopping:
-                self._row.set_state(RowState.STOPPING)
-                yield NOW
-                self._stopping = True
-                self.world.note(self.owner, "stopping")
+        if self.world.strikes("control is full"):
+            self.world.add(f"{self.owner}/control", self._reads_nothing())
+        yield from self._obey()
         yield NOW
         self.die("exit status 0")
+
+    def _configure(self, settings: _control.DaemonSettings) -> None:
+        self._queue_timeout = settings.queue_timeout
+        self.socket_timeout = settings.socket_timeout
+        self._shutdown_timeout = settings.shutdown_timeout
+        self._inactivity_timeout = settings.inactivity_timeout
+        self._maximum_requests = settings.maximum_requests
+        self._script_reloading = settings.script_reloading
+
+    def _reads_nothing(self) -> Steps:
+        """What it is told for a while is lost: there is no room for it."""
+        end = self.control.end
+        yield Wait(until=self.world.time.now + self.world.random.uniform(0, 5))
+        capacity, end.capacity = end.capacity, 0
+        self.deaf_until = math.inf
+        self.world.note(self.owner, "control socket is full")
+        yield Wait(until=self.world.time.now + self.world.random.uniform(1, 10))
+        end.capacity = capacity
+
+    # --- orders
+
+    def _obey(self) -> Steps:
+        """Until it was told to end, and nothing runs or its time is over."""
+        orders = Decoder()
+        while not self._is_over():
+            yield Wait(self._has_news, self._due())
+            if self._is_told():
+                if self.world.strikes("hears late"):
+                    late = self.world.random.uniform(0, LONGEST_DEAFNESS)
+                    self.deaf_until = max(self.deaf_until, self.world.time.now + late)
+                    yield Wait(until=self.world.time.now + late)
+                self._hear(orders)
+            self._look_at_clock()
+            if self._order is Order.HOPE and self._is_idle():
+                self._ordered(Order.FINISH)
+            if self._order not in (None, Order.HOPE) and not self._stopping:
+                yield NOW
+                self._stop_accepting()
+
+    def _is_over(self) -> bool:
+        if self._order is Order.STOP and self.world.time.now >= self._must_end:
+            return True
+        return self._order not in (None, Order.HOPE) and self._stopping and self._is_idle()
+
+    def _has_news(self) -> bool:
+        return self._is_told() or (self._order is not None and self._is_idle())
+
+    def _due(self) -> float:
+        if self._order is not None:
+            return self._must_end if self._order is Order.STOP else math.inf
+        quiet_since = math.inf if INACTIVITY in self._wishes else min(self._quiet_since, self.world.time.now)
+        return min(self._must_end, quiet_since + self._inactivity_timeout)
+
+    def _look_at_clock(self) -> None:
+        now = self.world.time.now
+        if self._order is not None:
+            return
+        if now >= self._must_end:
+            self._ordered(Order.STOP)  # the gateway does not say so
+        elif now >= self._quiet_since + self._inactivity_timeout:
+            self._wish(INACTIVITY)
 
     def _is_told(self) -> bool:
         return self._order is not Order.STOP and self.control.readable()
@@ -278,8 +409,30 @@ class SimDaemon:
         decoder.feed(data)
         orders = [_ORDERS[kind] for kind, _ in decoder.frames() if kind in _ORDERS]
         for order in orders if data else [Order.STOP]:
-            if self._order is None or order.value > self._order.value:
-                self._order = order
+            self._ordered(order)
+
+    def _ordered(self, order: Order) -> None:
+        if self._order is not None and order.value <= self._order.value:
+            return
+        self._order = order
+        if order is Order.STOP:
+            self._must_end = self.world.time.now + self._shutdown_timeout
+        if self.world.strikes(f"while it {_DOES[order]}"):
+            self.world.add(f"{self.owner}/fate", self._dies_soon())
+
+    def _dies_soon(self) -> Steps:
+        yield Wait(
+            until=self.world.time.now + self.world.random.choice((0.0, self.world.random.uniform(0, 1)))
+        )
+        self.die("killed by SIGKILL")
+
+    def _stop_accepting(self) -> None:
+        if self.accepts():
+            assert self._row
+            self._row.set_state(RowState.STOPPING)
+            self._stopping = True
+            self.world.note(self.owner, "stopping")
+            self.world.when_it_accepts_no_more(self)
 
     def _beat(self) -> Steps:
         while True:
@@ -308,6 +461,8 @@ class SimDaemon:
             if self._stopping:
                 hop.close()
                 return
+            self.world.when_it_accepts(self)
+            self._served += 1
             self._set_running(+1)
             yield from self._serve_hop(hop, number)
             yield NOW
@@ -317,6 +472,7 @@ class SimDaemon:
     def _set_running(self, change: int) -> None:
         assert self._row
         self._running += change
+        self._quiet_since = math.inf if self._running else self.world.time.now
         self._row.set_running(self._running)
 
     def _serve_hop(self, hop: SimSocket, number: int) -> Steps:
@@ -342,7 +498,7 @@ class SimDaemon:
         self.dies("after envelope")
         yield self._dawdle()
         self.dies("before GO")
-        if world.strikes("rejects"):
+        if world.strikes("rejects") or self._is_outdated():
             _send(hop, _wire.REJECT)
             return
         now = world.time.now + CLOCK_OFFSET
@@ -363,6 +519,21 @@ class SimDaemon:
         self._row.begin(number, envelope.request, now)
         yield from Application(self, plan, hop, envelope, decoder).run()
         self._row.end(number)
+        if self._maximum_requests and self._served >= self._maximum_requests:
+            self._wish(MAXIMUM_REQUESTS)
+        if world.strikes("a request is stale"):
+            self._wish(REQUEST_TIMEOUT)
+
+    def _is_outdated(self) -> bool:
+        """Look whether the script has changed, and say so. Whether this process must not run a request any more."""
+        self.picked_up_at = self.world.time.now
+        if self._script_reloading == "off" or self.version == self.world.script:
+            return False
+        rejects = self._script_reloading == "strict"
+        self._wish(SCRIPT_REJECTED if rejects else SCRIPT_CHANGED)
+        if rejects:
+            self._stop_accepting()
+        return rejects
 
     def _dawdle(self) -> Wait:
         """How long it takes from the envelope to the claim."""

@@ -22,12 +22,14 @@ class Seen:
         status: 0 where no head came.
         whole: whether HTTP's framing told the client that it has all of it.
         end: how the connection ended before that: "eof", "reset", "nonsense", or "left" when it was the client who went.
+        retry_after: what the head said of it.
     """
 
     status: int = 0
     body: bytes = b""
     whole: bool = False
     end: str = ""
+    retry_after: str = ""
 
 
 @attrs.frozen

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from random import Random
 from typing import Any
+from unittest import mock
 
 import anyio
 import attrs
 
+from gatekeep import _gateway
 from gatekeep._events import Outcome
 from gatekeep._gateway import Gateway, Served
 from gatekeep._settings import Settings
 from gatekeep.lifecycle._liveness import SUSPECT_AFTER
+from gatekeep.lifecycle._supervisor import Supervisor
 
 from .actors import Steps, Wait
 from .checks import Audit, schedule
 from .clients import Client
+from .lives import Lives
 from .plans import Habits, Plan, draw, pattern
 from .runtime import VirtualTime, run
 from .world import TICK, World
@@ -35,13 +40,17 @@ class Scenario:
         freezes: how many processes are stopped for a while (from, to seconds), within `crash_span` seconds, as SIGSTOP or a held
             GIL does it.
         frozen: for how long (from, to).
-        stop: the gateway is told to stop after so many seconds (from, to); else when the clients have gone.
+        stop: the gateway is told to stop after so many seconds (from, to), or when a happening says so (`Night.stop_now`); else
+            when the clients have gone.
         hurry: it is told again, so many seconds (from, to) later.
         capacities: of sockets, in bytes.
         suspense: how often a worker claims just when the front gives up.
         brinkmanship: how often exactly at a deadline, within `brink` seconds.
         cost: of so many nights as a usual one one is played.
         arrange: further changes of the world, when the gateway serves.
+        happen: what else happens meanwhile; the gateway is told to stop when all of it has.
+        settle: so many seconds later, when no fault happens any more, all changes must be over.
+        always_accepts, spare: see `Lives`.
         expect: further checks at the end.
     """
 
@@ -61,6 +70,10 @@ class Scenario:
     brink: float = 1.0
     cost: int = 1
     arrange: Callable[[World], None] | None = None
+    happen: tuple[Callable[[Night], Awaitable[None]], ...] = ()
+    settle: float = 0.0
+    always_accepts: bool = False
+    spare: float = inf
     expect: Callable[[Night], None] | None = None
 
 
@@ -80,7 +93,18 @@ class Night:
         self.settings = Settings.for_app("simulated:application", bind="192.0.2.80:80", **options)
         self.audit = Audit(self.world, self.settings)
         self.gateway = self.audit.gateway = Gateway(self.settings, logger=self.audit)
+        self.lives = self.audit.lives = Lives(
+            self.world, self.settings, self.gateway,
+            always_accepts=scenario.always_accepts, spare=scenario.spare,
+        )  # fmt: skip
         self.clients: list[Client] = []
+        self.stop_now = anyio.Event()
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The group's."""
+        assert self.lives.supervisor is not None
+        return self.lives.supervisor
 
     def play(self) -> Night:
         """Play it to its end.
@@ -89,7 +113,8 @@ class Night:
             Failed: an invariant does not hold.
         """
         try:
-            run(self._main, self.backend, self.seed, self.world.idle)
+            with mock.patch.object(_gateway, "Supervisor", self._supervise):
+                run(self._main, self.backend, self.seed, self.world.idle)
         except Exception as error:
             if not self.world.violations:
                 raise Failed(self._report("".join(traceback.format_exception(error)))) from error
@@ -97,10 +122,13 @@ class Night:
             raise Failed(self._report("\n".join(self.world.violations)))
         return self
 
+    def _supervise(self, *args: Any, **options: Any) -> Supervisor:
+        return self.lives.watch(Supervisor(*args, **options))
+
     def _report(self, what: str) -> str:
         name = self.scenario.name
         return (
-            f"\n{what}\n\n{name} on {self.backend}, seed {self.seed}; the end of its trace:\n{self.world.story()}\n\n"
+            f"\n{what}\n\n{name} on {self.backend}, seed {self.seed}; its trace:\n{self.world.story()}\n\n"
             f"replay: GATEKEEP_SEED={self.seed} python -m pytest tests/simulation -k '{name} and {self.backend}'\n"
         )
 
@@ -139,10 +167,19 @@ class Night:
             world.add("crash", self._crash())
         for _ in range(scenario.freezes):
             world.add("freeze", self._freeze())
-        if scenario.stop is None:
-            await self._gone.wait()
-        else:
-            await anyio.sleep(world.random.uniform(*scenario.stop))
+        async with anyio.create_task_group() as happenings:
+            for happen in scenario.happen:
+                happenings.start_soon(happen, self)
+            if scenario.stop is None:
+                await self._gone.wait()
+            else:
+                with anyio.move_on_after(world.random.uniform(*scenario.stop)):
+                    await self.stop_now.wait()
+                happenings.cancel_scope.cancel()
+        if scenario.settle:
+            world.faults = {}
+            await anyio.sleep(scenario.settle)
+            self.lives.settled()
 
     async def _hurry(self, served: Served, least: float, most: float) -> None:
         await anyio.sleep(self.world.random.uniform(least, most))
@@ -228,9 +265,10 @@ def _nobody_notices(night: Night) -> None:
             night.world.violation(f"{record['path']} was lost: {record}")
 
 
-def _nobody_is_shed(night: Night) -> None:
-    """Requests wait for a process to start: the backlog has room for all of them."""
-    if Outcome.SHED in _outcomes(night):
+def _only_failed_starts_shed(night: Night) -> None:
+    """Requests wait for a process to start, unless the last start has failed: the backlog has room for all of them."""
+    shed = sum(record["outcome"] is Outcome.SHED for record in night.audit.records)
+    if shed != night.audit.events["admit.no_process"]:
         night.world.violation("503, though all requests have room in the backlog")
 
 
@@ -279,7 +317,7 @@ FAILED_STARTS = Scenario(
     crashes=1,
     crash_span=0.0,
     arrange=_work_promptly,
-    expect=_nobody_is_shed,
+    expect=_only_failed_starts_shed,
 )
 EXHAUSTION = Scenario(
     "exhaustion",

@@ -7,6 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from gatekeep._group import Group
+from gatekeep.lifecycle._child import Child
+from gatekeep.lifecycle._drain import Life, Order
+from gatekeep.lifecycle._supervisor import Supervisor
+from gatekeep.lifecycle._triggers import Trigger
+from gatekeep.lifecycle._turns import Turns
 from gatekeep.transport import _claim, _relay
 from gatekeep.transport._admission import Admission
 from gatekeep.transport._budget import Budget
@@ -18,10 +24,19 @@ from gatekeep.transport._http1 import Http1Connection
 from gatekeep.transport._relay import _Response
 from gatekeep.transport._spool import Spool
 
+from .changes import (
+    BROKEN_DEPLOYMENT,
+    EVICTION,
+    INACTIVITY_OF_ONE,
+    MAXIMUM_REQUESTS,
+    RELOAD,
+    STOP_OF_THE_UNIT,
+)
 from .runtime import BACKENDS
 from .scenarios import (
     CLAIM_RACES,
     CONNECT_SCHEDULE,
+    FAILED_STARTS,
     FULL_BACKLOG,
     LEAVING,
     ONE_FROZEN,
@@ -209,6 +224,113 @@ def the_client_pays_for_a_slow_worker(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Budget, "wait_from", wait_from)
 
 
+def accepting_no_more_before_the_replacement_is_ready(patch: pytest.MonkeyPatch) -> None:
+    """A planned change begins with the end of what there is."""
+
+    def drained(life: Life, trigger: Trigger, now: float, *, is_needed: bool) -> list[Order]:
+        return drain(life, trigger, now, is_needed=is_needed) + life.succeed(now)
+
+    drain = Life.drain
+    patch.setattr(Life, "drain", drained)
+
+
+def the_deadline_is_set_with_each_trigger(patch: pytest.MonkeyPatch) -> None:
+    """Who is evicted again and again never has to go."""
+
+    def open_window(life: Life, now: float) -> None:
+        life._is_window_open = False
+        open_once(life, now)
+        life._is_window_open = False
+
+    open_once = Life._open_window
+    patch.setattr(Life, "_open_window", open_window)
+
+
+def all_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Who is due is replaced, whoever else is."""
+    patch.setattr(Turns, "ask", lambda turns, who: who)
+
+
+def the_turn_is_kept(patch: pytest.MonkeyPatch) -> None:
+    """Who had the turn and is gone has it still."""
+    patch.setattr(Turns, "done", lambda turns, who: None)
+
+
+def a_replacement_that_died_is_taken_for_ready(patch: pytest.MonkeyPatch) -> None:
+    """The old process goes when the start of the new one has failed."""
+
+    def bury(supervisor: Supervisor, child: Child) -> object:
+        for other in supervisor._children.values():
+            if other.seat == child.seat and other is not child and child.ready_at is None:
+                supervisor._succeed(other)
+        return bury_once(supervisor, child)
+
+    bury_once = Supervisor._bury
+    patch.setattr(Supervisor, "_bury", bury)
+
+
+def nobody_is_needed(patch: pytest.MonkeyPatch) -> None:
+    """The only process is told to leave when it is idle, as if others were there."""
+
+    def drained(life: Life, trigger: Trigger, now: float, *, is_needed: bool) -> list[Order]:
+        return drain(life, trigger, now, is_needed=False)
+
+    drain = Life.drain
+    patch.setattr(Life, "drain", drained)
+
+
+def all_wait_while_starts_fail(patch: pytest.MonkeyPatch) -> None:
+    """Nobody is told that no process will take his request."""
+    patch.setattr(Group, "starts_fail", lambda group, next_start: None)
+
+
+def starts_fail_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """503 as soon as a process has died, though the next one will start."""
+
+    def ended(group: Group, pid: int, *, in_order: bool = False) -> None:
+        end(group, pid, in_order=in_order)
+        if not group.is_ready():
+            group.starts_fail(0.0)
+
+    end = Group.process_ended
+    patch.setattr(Group, "process_ended", ended)
+
+
+def nobody_wakes_those_who_sleep(patch: pytest.MonkeyPatch) -> None:
+    """What comes when all processes have gone to sleep waits for ever."""
+    patch.setattr(Supervisor, "_wake", lambda supervisor: None)
+
+
+def who_came_a_moment_before_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
+    """What was offered to the last process, and not taken, before it was told to go."""
+
+    def lie_down(supervisor: Supervisor, child: Child) -> None:
+        standing, supervisor._group.standing = supervisor._group.standing, {}
+        try:
+            lie(supervisor, child)
+        finally:
+            supervisor._group.standing = standing
+
+    lie = Supervisor._lie_down
+    patch.setattr(Supervisor, "_lie_down", lie_down)
+
+
+def the_order_to_finish_is_lost(patch: pytest.MonkeyPatch) -> None:
+    """The old process goes on accepting until its window is over."""
+
+    def order(child: Child, order: Order) -> None:
+        if order is not Order.FINISH:
+            tell(child, order)
+
+    tell = Child.order
+    patch.setattr(Child, "order", order)
+
+
+def a_signal_counts_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Processes are replaced that got the signal with which the gateway is stopped, too."""
+    patch.setattr("gatekeep.lifecycle._supervisor.ECHO", 0.0)
+
+
 PLANTS: list[tuple[Plant, Scenario]] = [
     (peek_instead_of_the_claim, CLAIM_RACES),
     (giving_up_without_the_claim, CLAIM_RACES),
@@ -228,6 +350,18 @@ PLANTS: list[tuple[Plant, Scenario]] = [
     (the_worker_is_let_go_before_its_end, SLOW_READERS),
     (the_newest_leave_the_spool_first, SLOW_READERS),
     (the_client_pays_for_a_slow_worker, UNBUFFERED_UPLOADS),
+    (accepting_no_more_before_the_replacement_is_ready, RELOAD),
+    (the_deadline_is_set_with_each_trigger, EVICTION),
+    (all_at_once, MAXIMUM_REQUESTS),
+    (the_turn_is_kept, RELOAD),
+    (a_replacement_that_died_is_taken_for_ready, BROKEN_DEPLOYMENT),
+    (nobody_is_needed, EVICTION),
+    (all_wait_while_starts_fail, FAILED_STARTS),
+    (starts_fail_for_ever, FAILED_STARTS),
+    (nobody_wakes_those_who_sleep, INACTIVITY_OF_ONE),
+    (who_came_a_moment_before_wakes_nobody, INACTIVITY_OF_ONE),
+    (the_order_to_finish_is_lost, RELOAD),
+    (a_signal_counts_at_once, STOP_OF_THE_UNIT),
 ]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import random
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +22,7 @@ from anyio.lowlevel import checkpoint
 from gatekeep._host import GroupHome, Peer
 from gatekeep._process_options import ProcessOptions
 from gatekeep._settings import Bind
+from gatekeep.lifecycle._supervisor import HANDED_BACK
 
 from .actors import NOW, Actor, Steps
 from .daemons import SimDaemon, SimHome, SimProcess
@@ -72,6 +73,11 @@ class World:
         brinkmanship: how often it is slow until exactly the next deadline, within `brink` seconds.
         plans: the requests of all clients, by path.
         changed: when something happened last that may make the gateway try again to connect.
+        script: the version of the application's script; `script_changed`: since when.
+        imports: how the next imports go: "fails", "hangs", "is slow", or "" for as usual.
+        leak, effort: bytes and seconds of CPU that each request costs its process.
+        when_it_accepts, when_it_accepts_no_more: called when a process has accepted, and when it takes requests no more.
+        when_born: called when there is one more process.
         when_idle: called when nobody can do anything before time passes, with the time of what comes next.
     """
 
@@ -97,7 +103,13 @@ class World:
         self.brink = 1.0
         self.prompt = False
         self.changed = -inf
+        self.script, self.script_changed = 1, -inf
+        self.imports: deque[str] = deque()
+        self.leak, self.effort = 0, 0.0
         self.when_idle: Callable[[float], None] = lambda until: None
+        self.when_it_accepts: Callable[[SimDaemon], None] = lambda daemon: None
+        self.when_it_accepts_no_more: Callable[[SimDaemon], None] = lambda daemon: None
+        self.when_born: Callable[[SimDaemon], None] = lambda daemon: None
         self._acting = False
         self._woke = False
         self.net = Net(self)
@@ -130,6 +142,12 @@ class World:
         self.violations.append(text)
         self.note("VIOLATION", text)
 
+    def touch_script(self) -> None:
+        """Somebody deploys."""
+        self.script, self.script_changed = self.script + 1, self.time.now
+        self.fired["script touched"] += 1
+        self.note("script", self.script)
+
     # --- the trace
 
     def note(self, *what: Any) -> None:
@@ -137,8 +155,12 @@ class World:
         self.trace.append((self.time.now, *what))
 
     def story(self, lines: int = TRACE_LINES) -> str:
-        """The end of the trace, for people."""
-        return "\n".join(f"{line[0]:12.6f}  {' '.join(map(str, line[1:]))}" for line in self.trace[-lines:])
+        """The trace, for people: until the first thing that must not happen, or its end."""
+        end = next(
+            (number for number, line in enumerate(self.trace, 1) if line[1] == "VIOLATION"), len(self.trace)
+        )
+        part = self.trace[max(0, end - lines) : end]
+        return "\n".join(f"{line[0]:12.6f}  {' '.join(map(str, line[1:]))}" for line in part)
 
     def digest(self) -> str:
         """The whole trace as one number."""
@@ -173,7 +195,8 @@ class World:
             return False
         start = self.random.randrange(len(actors))
         for index in range(start - len(actors), start):
-            if actors[index].wait.is_over(now):
+            wait = actors[index].wait  # no method of it: this line is a third of a night
+            if now >= wait.until or (wait.ready is not None and wait.ready()):
                 self._act(actors[index])
                 return True
         return False
@@ -241,6 +264,8 @@ class World:
         """The gateway closes its end of a connection. It must not have waited for a process that is dead."""
         holder = self.processes.of_owner(hop.peer.holder)
         waited = self.time.now - holder.ended if holder is not None and holder.end else 0.0
+        if holder is not None and holder.end == "exit status 0":
+            waited -= HANDED_BACK  # it had closed all of them, but a child may hold one
         if waited > TICK and not any(plan.hop is hop for plan in self.plans.values()):
             self.violation(f"{hop.name} was kept for {waited:.6f} s after the end of {hop.peer.holder}")
 
@@ -375,11 +400,19 @@ class Net:
 
 
 class Processes:
-    """Daemon processes. `all` are those that ever were, by pid."""
+    """Daemon processes.
+
+    Attributes:
+        all: those that ever were, by pid.
+        being_born: how many are being started at this moment.
+        home: what they share; None before the first was started.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.all: dict[int, SimDaemon] = {}
+        self.being_born = 0
+        self.home: SimHome | None = None
         self._next_pid = 100
 
     def of_owner(self, owner: str) -> SimDaemon | None:
@@ -400,11 +433,21 @@ class Processes:
         world = self._world
         world.before_call()
         await checkpoint()
-        # The thread that starts a process is waited for, by those who were cancelled too.
-        with anyio.CancelScope(shield=True):
-            await anyio.sleep(world.random.choice((0.0, 0.001, 0.05)))
+        self.being_born += 1
+        try:
+            # The thread that starts a process is waited for, by those who were cancelled too.
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(world.random.choice((0.0, 0.001, 0.05)))
+        finally:
+            self.being_born -= 1
         if world.strikes("spawn fails"):
             raise BlockingIOError("Resource temporarily unavailable")
         self._next_pid += 1
         self.all[self._next_pid] = daemon = SimDaemon(world, self._next_pid, home)
+        self.home = home
+        world.when_born(daemon)
         return SimProcess(daemon)
+
+    def living(self) -> list[SimDaemon]:
+        """Those that have not ended, oldest first."""
+        return [daemon for daemon in self.all.values() if not daemon.end]

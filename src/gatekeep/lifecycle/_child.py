@@ -54,8 +54,7 @@ class Child:
         seat: its place in the group, which its successor will have.
         life, liveness, recycle: what is decided about it; `recycle` is None until it is ready.
         settled: set when it is ready, or over.
-        vacates: set when its successor may be started, or it is over.
-        over: set when it has ended and all that belonged to it is released.
+        vacates: set when its successor may be started.
         failure: why it could not load the application.
         ready_at: since when it takes requests; None if it never did.
         generation: of the reload that it was started after.
@@ -73,7 +72,7 @@ class Child:
         self.started = now
         self.ready_at: float | None = None
         self.generation = 0
-        self.settled, self.vacates, self.over = anyio.Event(), anyio.Event(), anyio.Event()
+        self.settled, self.vacates = anyio.Event(), anyio.Event()
         self.failure: _control.Failed | None = None
         self.questions: list[Question] = []
         self.dumping = anyio.Lock()

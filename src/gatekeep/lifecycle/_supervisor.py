@@ -49,6 +49,9 @@ SPAWN_PAUSE = 0.5
 ECHO = 0.5
 """Seconds within which a signal at a process may be part of the gateway's own stop: systemd sends SIGTERM to all of them."""
 
+HANDED_BACK = 2.0
+"""Seconds after the end of a process that ended in order until what it may have left unclaimed is offered again."""
+
 CROWDED = 0.1
 """Seconds that a request may wait for a worker before a process that sleeps is woken for it."""
 
@@ -107,8 +110,8 @@ class Supervisor:
         )  # fmt: skip
         self._respawn = Respawn(self._chance)
         self._turns: Turns[Child] = Turns()
-        self._sleepers: list[anyio.Event] = []
-        self._is_wanted = False
+        self._sleepers: list[Child] = []
+        self._is_waking = self._is_watching = False
         self._generation = 0
         self._stopped = anyio.Event()
         self._retry = anyio.Event()
@@ -158,7 +161,7 @@ class Supervisor:
         self._stopped.set()
         self._retry.set()
         for sleeper in self._sleepers:
-            sleeper.set()
+            sleeper.vacates.set()
 
     @property
     def _stopping(self) -> bool:
@@ -174,15 +177,12 @@ class Supervisor:
                 continue
             self._tasks.start_soon(self._live, child)
             await child.settled.wait()
-            if child.life.state not in ACCEPTING:
+            if not child.life.stays:
                 continue  # an incumbent that lives serves on meanwhile
             if incumbent is not None:
                 self._succeed(incumbent)
             incumbent = child
             await child.vacates.wait()
-            if not child.life.gets_successor:
-                await child.over.wait()
-                await self._sleep()
 
     async def _start(self, seat: int) -> Child | None:
         """Start a process when it is time for it. None where the system would not, or nobody wants it any more."""
@@ -192,6 +192,7 @@ class Supervisor:
         try:
             process = await self._host.processes.spawn(self._home, self._settings.process_options)
         except OSError as error:
+            self._is_waking = False
             self._give_back(row)
             await self._spawn_failed(error)
             return None
@@ -200,6 +201,7 @@ class Supervisor:
         child = Child(process, seat, row, Life(self._timers, now), liveness, now)
         child.generation = self._generation
         self._children[process.pid] = child
+        self._is_waking = False
         self._counters.process_starts += 1
         self._group.process_started(process.pid)
         self._log.info("process.started", **self.describe(child))
@@ -235,7 +237,7 @@ class Supervisor:
         self._log.error("process.spawn_failed", group=self._group.name, reason=str(error))
         self._last_failure = _control.Failed(f"the system would not start a process: {error}", "")
         self._failed()
-        self._say_failing()
+        self._say_if_failing()
         await self._pause(SPAWN_PAUSE)
 
     def _failed(self) -> None:
@@ -254,31 +256,37 @@ class Supervisor:
 
     # --- idle groups
 
-    async def _sleep(self) -> None:
-        """The seat stays empty until a request wants it ("the intent is to reclaim memory")."""
-        # A request that stands already was offered before anybody was to sleep, and no process will take it.
-        is_forgotten = bool(self._group.standing) and not (self._group.is_ready() or self._is_starting())
-        if self._stopping or self._is_wanted or is_forgotten:
-            self._is_wanted = False
-            return
-        sleeper = anyio.Event()
-        self._sleepers.append(sleeper)
-        self._group.wake = self._wake
+    def _lie_down(self, child: Child) -> None:
+        """Its seat stays empty until a request wants it ("the intent is to reclaim memory")."""
+        self._sleepers.append(child)
         self._log.info("group.sleeping", group=self._group.name, asleep=len(self._sleepers))
-        await sleeper.wait()
+        self._group.wake = self._wake
+        if self._group.standing:
+            self._wake()  # it was offered when this process was still there to take it
 
     def _wake(self) -> None:
-        """A request was offered while some process sleeps, or goes to sleep."""
+        """A request was offered, or waits, while some process sleeps: one is started if none is ready, or the wait is long."""
         now = self._host.clock.now()
         is_crowded = now - self._group.oldest_offer(now) > CROWDED
-        if (self._group.is_ready() and not is_crowded) or self._is_starting():
+        if (self._group.is_ready() and not is_crowded) or self._is_waking or self._is_starting():
+            self._watch_queue()
             return
-        if self._sleepers:
-            self._sleepers.pop().set()
-        else:
-            self._is_wanted = True
-        if not self._sleepers and not any(not child.life.gets_successor for child in self._children.values()):
+        self._is_waking = True
+        self._sleepers.pop().vacates.set()
+        if not self._sleepers:
             self._group.wake = None
+
+    def _watch_queue(self) -> None:
+        if not self._is_watching:
+            self._is_watching = True
+            self._tasks.start_soon(self._look_at_queue)
+
+    async def _look_at_queue(self) -> None:
+        """It is served in a moment, usually."""
+        await self._pause(CROWDED)
+        self._is_watching = False
+        if self._sleepers and self._group.standing and not self._stopping:
+            self._wake()
 
     def _is_starting(self) -> bool:
         return any(child.life.state is ProcessState.STARTING for child in self._children.values())
@@ -307,8 +315,9 @@ class Supervisor:
         del self._children[child.pid]
         self._give_back(child.row)
         child.process.close()
-        for event in (child.settled, child.vacates, child.over):
-            event.set()
+        child.settled.set()
+        if child not in self._sleepers:
+            child.vacates.set()
         self._turn_to(self._turns.done(child))
 
     def _ended(self, child: Child, end: str) -> None:
@@ -318,7 +327,10 @@ class Supervisor:
         )
         child.life.exited()
         self._counters.process_ends += 1
-        self._group.process_ended(child.pid, in_order=is_planned and end == "exit status 0")
+        in_order = is_planned and end == "exit status 0"
+        self._group.process_ended(child.pid, in_order=in_order)
+        if in_order and not self._stopping:
+            self._tasks.start_soon(self._take_back_later, now)
         for fields in _postmortem.lost(child.row, self._group, now):
             self._log.error("process.lost_request", **self.describe(child), **fields)
         say = self._log.info if is_planned or child.failure else self._log.error
@@ -336,7 +348,11 @@ class Supervisor:
             elif not is_planned:
                 self._note_failure(child, end)
         finally:
-            self._say_failing()
+            self._say_if_failing()
+
+    async def _take_back_later(self, ended: float) -> None:
+        await self._pause(HANDED_BACK)
+        self._group.take_back(ended)
 
     def _note_failure(self, child: Child, end: str) -> None:
         failure = child.failure or _control.Failed(
@@ -347,8 +363,8 @@ class Supervisor:
         self._last_failure = failure
         self._failed()
 
-    def _say_failing(self) -> None:
-        """Where no process takes requests and starts fail, whoever waits shall know."""
+    def _say_if_failing(self) -> None:
+        """Where no process takes requests and the last start has failed, nobody shall wait."""
         if not self._respawn.failing or self._group.is_ready() or self._stopping:
             return
         now = self._host.clock.now()
@@ -370,9 +386,11 @@ class Supervisor:
         """Something asks for the end of a process."""
         if self._stopping or child.life.is_over:
             return
-        others_serve = any(other.life.stays for other in self._children.values() if other is not child)
+        if not trigger.succeeded and not child.is_serving:
+            return  # its replacement is under way, and it is there until then
+        is_needed = not any(other.life.stays for other in self._children.values() if other is not child)
         was_serving = child.is_serving
-        orders = child.life.drain(trigger, self._host.clock.now(), is_needed=not others_serve)
+        orders = child.life.drain(trigger, self._host.clock.now(), is_needed=is_needed)
         if was_serving:
             self._log.info(
                 "drain.started",
@@ -382,13 +400,14 @@ class Supervisor:
                 planned=trigger.planned,
                 window=self._timers.window(trigger),
             )
+        self.obey(child, orders)
         if not child.life.gets_successor:
-            self._group.wake = self._wake
-        if trigger.planned and trigger.succeeded and not child.vacates.is_set():
+            if was_serving:
+                self._lie_down(child)
+        elif trigger.planned and not child.vacates.is_set():
             self._turn_to(self._turns.ask(child))
         else:
             child.vacates.set()
-        self.obey(child, orders)
         self._heartbeat.look_again()
 
     def _turn_to(self, child: Child | None) -> None:
@@ -403,10 +422,16 @@ class Supervisor:
                 child.process.kill()
                 continue
             if order is not Order.HOPE:
-                self._group.process_finishing(child.pid)
+                self._accepts_no_more(child)
             child.order(order)
         if orders:
             self._heartbeat.look_again()
+
+    def _accepts_no_more(self, child: Child) -> None:
+        was_ready = self._group.is_ready()
+        self._group.process_finishing(child.pid)
+        if was_ready:
+            self._say_if_failing()
 
     def reload(self) -> int:
         """Replace all processes, one after the other. Returns how many."""
