@@ -47,7 +47,7 @@ def commands_of(
     async def drain(arguments: Drain) -> dict[str, Any]:
         log.info("command.received", command="drain", pid=arguments.pid)
         if not supervisor.evict(arguments.pid):
-            raise CommandError(f"no process {arguments.pid} takes requests here")
+            raise CommandError(f"there is no process {arguments.pid}, or it is going already")
         return {}
 
     async def end(arguments: Stop) -> dict[str, Any]:

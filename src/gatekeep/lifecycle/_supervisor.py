@@ -28,7 +28,7 @@ from gatekeep.lifecycle._child import Child
 from gatekeep.lifecycle._drain import Life, Order, Timers
 from gatekeep.lifecycle._heartbeat import Heartbeat
 from gatekeep.lifecycle._liveness import Liveness
-from gatekeep.lifecycle._process_state import ACCEPTING, ProcessState
+from gatekeep.lifecycle._process_state import ProcessState
 from gatekeep.lifecycle._recycle import Limits, Recycle
 from gatekeep.lifecycle._respawn import Respawn
 from gatekeep.lifecycle._slots import Board, Row, rows_for
@@ -457,9 +457,9 @@ class Supervisor:
         return len(serving) + len(starting)  # the latter follow when they are ready
 
     def evict(self, pid: int) -> bool:
-        """Replace one process now. False where none of that pid takes requests."""
+        """Replace one process now. False where there is none of that pid, or it is going already."""
         child = self._children.get(pid)
-        if child is None or child.life.state not in ACCEPTING:
+        if child is None or child.life.state in (ProcessState.FINISHING, ProcessState.STOPPING):
             return False
         self.drain(child, EVICTION, "a drain was asked for")
         return True
