@@ -35,7 +35,7 @@ def commands_of(
     """
 
     async def tell_stacks(_: NoArguments) -> dict[str, Any]:
-        return {"processes": await supervisor.report()}
+        return {"processes": await supervisor.reports.stacks()}
 
     async def tell_status(_: NoArguments) -> dict[str, Any]:
         return {"status": status()}

@@ -163,7 +163,7 @@ class Gateway:
                     name=group.name,
                     state=group.describe_state(),
                     failure=supervisor.failure(),
-                    processes=supervisor.status(),
+                    processes=supervisor.reports.status(),
                     wanted=group.processes,
                     waiting=numbers.waiting,
                     standing=numbers.standing,
@@ -506,7 +506,7 @@ def _state_of(group: Group, dispatch: HopDispatch, supervisor: Supervisor) -> Gr
         is_full=dispatch.entrance.is_full(),
         oldest=dispatch.oldest_since(now),
         last_claim=group.last_claim(),
-        occupied=supervisor.occupied_since(),
+        occupied=supervisor.reports.occupied_since(),
         is_asleep=group.is_asleep(),
         is_failing=group.is_failing(),
     )

@@ -123,7 +123,7 @@ async def _report(night: Night) -> None:
     """Somebody asks what the processes do."""
     for _ in range(3):
         await anyio.sleep(night.world.random.uniform(0, 3))
-        await night.supervisor.report()
+        await night.supervisor.reports.stacks()
 
 
 async def _stop_the_unit(night: Night) -> None:

@@ -212,7 +212,7 @@ class Lives:
         assert self.supervisor is not None
         self.lasting = self._world.processes.living()
         states = [child.life.state for child in self._children()]
-        asleep = len(self.supervisor._sleepers)
+        asleep = len(self.supervisor._sleep._sleepers)
         if states != [ProcessState.SERVING] * (self._group.processes - asleep):
             self._wrong(f"all is quiet, and the processes are {states}")
         for daemon in self.lasting:

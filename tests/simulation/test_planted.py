@@ -6,10 +6,12 @@ import socket
 from collections.abc import Callable
 
 import pytest
+from anyio.abc import TaskGroup
 
 from gatekeep._group import Group
 from gatekeep.lifecycle._child import Child
 from gatekeep.lifecycle._drain import Life, Order
+from gatekeep.lifecycle._sleep import Sleep
 from gatekeep.lifecycle._supervisor import Supervisor
 from gatekeep.lifecycle._triggers import Trigger
 from gatekeep.lifecycle._turns import Turns
@@ -298,21 +300,21 @@ def starts_fail_for_ever(patch: pytest.MonkeyPatch) -> None:
 
 def nobody_wakes_those_who_sleep(patch: pytest.MonkeyPatch) -> None:
     """What comes when all processes have gone to sleep waits for ever."""
-    patch.setattr(Supervisor, "_wake", lambda supervisor: None)
+    patch.setattr(Sleep, "_wake", lambda sleep, tasks: None)
 
 
 def who_came_a_moment_before_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
     """What was offered to the last process, and not taken, before it was told to go."""
 
-    def lie_down(supervisor: Supervisor, child: Child) -> None:
-        standing, supervisor._group.standing = supervisor._group.standing, {}
+    def lie_down(sleep: Sleep, child: Child, tasks: TaskGroup) -> int:
+        standing, sleep._group.standing = sleep._group.standing, {}
         try:
-            lie(supervisor, child)
+            return lie(sleep, child, tasks)
         finally:
-            supervisor._group.standing = standing
+            sleep._group.standing = standing
 
-    lie = Supervisor._lie_down
-    patch.setattr(Supervisor, "_lie_down", lie_down)
+    lie = Sleep.lie_down
+    patch.setattr(Sleep, "lie_down", lie_down)
 
 
 def the_order_to_finish_is_lost(patch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from enum import Enum, auto
 
 import attrs
 
+from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep.lifecycle._process_state import ProcessEvent, ProcessState, after
 from gatekeep.lifecycle._triggers import SHUTDOWN, Trigger
 
@@ -55,6 +56,17 @@ class Timers:
     def window(self, trigger: Trigger) -> float:
         """How long what runs may take."""
         return self.eviction if trigger.evicts else self.graceful
+
+
+def timers_of(group: GroupSettings, graceful_timeout: float) -> Timers:
+    """A group's timers; eviction-timeout falls back to graceful-timeout."""
+    eviction = group.eviction_timeout
+    return Timers(
+        startup=never_if_zero(group.startup_timeout),
+        graceful=graceful_timeout,
+        eviction=graceful_timeout if eviction is None else eviction,
+        shutdown=group.shutdown_timeout,
+    )
 
 
 class Life:

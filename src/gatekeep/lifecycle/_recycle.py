@@ -11,6 +11,7 @@ from collections.abc import Callable
 import attrs
 
 from gatekeep._host import Usage
+from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep.lifecycle._triggers import CPU_TIME_LIMIT, MEMORY_LIMIT, RESTART_INTERVAL, Trigger
 
 SAMPLE_INTERVAL = 1.0
@@ -37,6 +38,26 @@ class Limits:
     def need_samples(self) -> bool:
         """Whether what it uses must be looked at."""
         return self.cpu_time < math.inf or self.memory < math.inf
+
+
+def draw_limits(group: GroupSettings, chance: float) -> Limits:
+    """What one process of a group may have.
+
+    Args:
+        chance: a number from 0 to 1: how much of the jitter it gets, so that processes of one age do not end together.
+    """
+    return Limits(
+        interval=never_if_zero(group.restart_interval + group.restart_interval_jitter_or_default * chance),
+        cpu_time=never_if_zero(group.cpu_time_limit),
+        memory=never_if_zero(group.memory_limit),
+    )
+
+
+def draw_maximum(group: GroupSettings, chance: float) -> int:
+    """After how many requests one process of a group is replaced; 0 for never. `chance` as above."""
+    if not group.maximum_requests:
+        return 0
+    return group.maximum_requests + int(group.maximum_requests_jitter_or_default * chance)
 
 
 class Recycle:

@@ -6,31 +6,29 @@ accepts no more and finishes what it runs (see `_drain`), while the successor se
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import anyio
-import attrs
 from anyio.abc import TaskGroup, TaskStatus
 
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger
 from gatekeep._group import Group
 from gatekeep._host import GroupHome, Host
-from gatekeep._processes import ProcessReport
 from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep._statistics import Counters
-from gatekeep._status import ProcessStatus
 from gatekeep.lifecycle import _control, _postmortem
 from gatekeep.lifecycle._child import Child
-from gatekeep.lifecycle._drain import Life, Order, Timers
+from gatekeep.lifecycle._drain import Life, Order, timers_of
 from gatekeep.lifecycle._heartbeat import Heartbeat
 from gatekeep.lifecycle._liveness import Liveness
 from gatekeep.lifecycle._process_state import ProcessState
-from gatekeep.lifecycle._recycle import Limits, Recycle
+from gatekeep.lifecycle._recycle import Recycle, draw_limits, draw_maximum
+from gatekeep.lifecycle._reports import Reports
 from gatekeep.lifecycle._respawn import Respawn
+from gatekeep.lifecycle._sleep import Sleep
 from gatekeep.lifecycle._slots import Board, Row, rows_for
 from gatekeep.lifecycle._triggers import (
     EVICTION,
@@ -51,9 +49,6 @@ ECHO = 0.5
 
 HANDED_BACK = 2.0
 """Seconds after the end of a process that ended in order until what it may have left unclaimed is offered again."""
-
-CROWDED = 0.1
-"""Seconds that a request may wait for a worker before a process that sleeps is woken for it."""
 
 _NO_FAILURE = _control.Failed("no process became ready", "")
 
@@ -100,7 +95,7 @@ class Supervisor:
             _control.settings_for, settings,
             folders=folders, module_path=module_path, socket_timeout=socket_timeout, tells_folders=develops, debug=debug,
         )  # fmt: skip
-        self._timers = _timers(settings, graceful_timeout)
+        self._timers = timers_of(settings, graceful_timeout)
         self._board = Board(home.board, rows_for(settings.processes), settings.threads)
         self._rows: list[Row] = [self._board.row(index) for index in range(self._board.rows)]
         self._children: dict[int, Child] = {}
@@ -110,8 +105,8 @@ class Supervisor:
         )  # fmt: skip
         self._respawn = Respawn(self._chance)
         self._turns: Turns[Child] = Turns()
-        self._sleepers: list[Child] = []
-        self._is_waking = self._is_watching = False
+        self._sleep = Sleep(group, host.clock, self._is_starting)
+        self.reports = Reports(group, self._board, self._children.values, self._heartbeat, host.clock)
         self._generation = 0
         self._stopped = anyio.Event()
         self._retry = anyio.Event()
@@ -160,8 +155,7 @@ class Supervisor:
     def _begin_stop(self) -> None:
         self._stopped.set()
         self._retry.set()
-        for sleeper in self._sleepers:
-            sleeper.vacates.set()
+        self._sleep.end()
 
     @property
     def _stopping(self) -> bool:
@@ -192,7 +186,7 @@ class Supervisor:
         try:
             process = await self._host.processes.spawn(self._home, self._settings.process_options)
         except OSError as error:
-            self._is_waking = False
+            self._sleep.started()
             self._give_back(row)
             await self._spawn_failed(error)
             return None
@@ -201,7 +195,7 @@ class Supervisor:
         child = Child(process, seat, row, Life(self._timers, now), liveness, now)
         child.generation = self._generation
         self._children[process.pid] = child
-        self._is_waking = False
+        self._sleep.started()
         self._counters.process_starts += 1
         self._group.process_started(process.pid)
         self._log.info("process.started", **self.describe(child))
@@ -254,40 +248,6 @@ class Supervisor:
             self.obey(incumbent, incumbent.life.succeed(self._host.clock.now()))
             self._heartbeat.look_again()
 
-    # --- idle groups
-
-    def _lie_down(self, child: Child) -> None:
-        """Its seat stays empty until a request wants it ("the intent is to reclaim memory")."""
-        self._sleepers.append(child)
-        self._log.info("group.sleeping", group=self._group.name, asleep=len(self._sleepers))
-        self._group.wake = self._wake
-        if self._group.standing:
-            self._wake()  # it was offered when this process was still there to take it
-
-    def _wake(self) -> None:
-        """A request was offered, or waits, while some process sleeps: one is started if none is ready, or the wait is long."""
-        now = self._host.clock.now()
-        is_crowded = now - self._group.oldest_offer(now) > CROWDED
-        if (self._group.is_ready() and not is_crowded) or self._is_waking or self._is_starting():
-            self._watch_queue()
-            return
-        self._is_waking = True
-        self._sleepers.pop().vacates.set()
-        if not self._sleepers:
-            self._group.wake = None
-
-    def _watch_queue(self) -> None:
-        if not self._is_watching:
-            self._is_watching = True
-            self._tasks.start_soon(self._look_at_queue)
-
-    async def _look_at_queue(self) -> None:
-        """It is served in a moment, usually."""
-        await self._pause(CROWDED)
-        self._is_watching = False
-        if self._sleepers and self._group.standing and not self._stopping:
-            self._wake()
-
     def _is_starting(self) -> bool:
         return any(child.life.state is ProcessState.STARTING for child in self._children.values())
 
@@ -295,7 +255,9 @@ class Supervisor:
 
     async def _live(self, child: Child) -> None:
         """See one process through its life. Kills it when cancelled."""
-        settings = self._settings_for(row=child.row.index, maximum_requests=self._maximum_requests())
+        settings = self._settings_for(
+            row=child.row.index, maximum_requests=draw_maximum(self._settings, self._chance())
+        )
         try:
             async with anyio.create_task_group() as ears:
                 ears.start_soon(child.listen, self._host.net, self, settings)
@@ -316,7 +278,7 @@ class Supervisor:
         self._give_back(child.row)
         child.process.close()
         child.settled.set()
-        if child not in self._sleepers:
+        if not self._sleep.holds(child):
             child.vacates.set()
         self._turn_to(self._turns.done(child))
 
@@ -403,7 +365,8 @@ class Supervisor:
         self.obey(child, orders)
         if not child.life.gets_successor:
             if was_serving:
-                self._lie_down(child)
+                asleep = self._sleep.lie_down(child, self._tasks)
+                self._log.info("group.sleeping", group=self._group.name, asleep=asleep)
         elif trigger.planned and not child.vacates.is_set():
             self._turn_to(self._turns.ask(child))
         else:
@@ -472,7 +435,7 @@ class Supervisor:
         child.life.ready()
         child.ready_at = now
         child.liveness.ready(now)
-        child.recycle = Recycle(self._limits(), now)
+        child.recycle = Recycle(draw_limits(self._settings, self._chance()), now)
         self._respawn.ready()
         self._last_failure = _NO_FAILURE  # the same fault, when it comes again, is news
         if child.is_serving:
@@ -531,91 +494,10 @@ class Supervisor:
         """Why the last start failed; empty where it did not."""
         return self._last_failure.reason if self._respawn.failing else ""
 
-    def status(self) -> tuple[ProcessStatus, ...]:
-        """What is known of all processes without asking them: they may be wedged."""
-        now, threads = self._host.clock.now(), self._settings.threads
-        found = []
-        for child in self._children.values():
-            usage = child.process.usage()
-            found.append(
-                ProcessStatus(
-                    pid=child.pid,
-                    seat=child.seat,
-                    state=child.describe_state(),
-                    uptime=now - child.started,
-                    running=sum(1 for _ in child.row.running()),
-                    threads=threads,
-                    memory=usage.memory if usage else 0,
-                    trigger=child.life.trigger.name if child.life.trigger else "",
-                )
-            )
-        return tuple(sorted(found, key=lambda status: (status.seat, -status.uptime)))
-
-    def occupied_since(self) -> float:
-        """Since when no thread of the processes that can be trusted has begun another request; `math.inf` where one is free."""
-        if self._finished.is_set():
-            return math.inf  # the scoreboard is gone with them
-        return self._board.occupied_since(self._group.trusted())
-
-    async def report(self) -> list[ProcessReport]:
-        """What all processes do at this moment: asked of each, or found out where one does not answer."""
-        reports: dict[int, ProcessReport] = {}
-
-        async def ask(child: Child) -> None:
-            reports[child.pid] = await self._report(child)
-
-        async with anyio.create_task_group() as tasks:
-            for child in tuple(self._children.values()):
-                tasks.start_soon(ask, child)
-        return sorted(reports.values(), key=lambda report: (report.seat, -report.uptime))
-
-    async def _report(self, child: Child) -> ProcessReport:
-        now = self._host.clock.now()
-        report = ProcessReport(
-            self._group.name,
-            child.pid,
-            child.seat,
-            child.describe_state(),
-            now - child.started,
-            _postmortem.threads_of_row(child.row, self._group, now),
-        )
-        answer = await child.ask() if child.ready_at is not None else None
-        if answer is not None:
-            return attrs.evolve(report, threads=_postmortem.threads_of_answer(answer))
-        dump = await self._heartbeat.dump(child)
-        note = "it did not answer; this is what it wrote at a signal" if dump else "it did not answer"
-        return attrs.evolve(report, dump=dump, note=note)
-
     # --- numbers
 
     def _chance(self) -> float:
         return self._host.chance.bits(32) / (1 << 32)
-
-    def _maximum_requests(self) -> int:
-        settings = self._settings
-        if not settings.maximum_requests:
-            return 0
-        jitter = int(settings.maximum_requests_jitter_or_default * self._chance())
-        return settings.maximum_requests + jitter
-
-    def _limits(self) -> Limits:
-        settings = self._settings
-        interval = settings.restart_interval + settings.restart_interval_jitter_or_default * self._chance()
-        return Limits(
-            interval=never_if_zero(interval),
-            cpu_time=never_if_zero(settings.cpu_time_limit),
-            memory=never_if_zero(settings.memory_limit),
-        )
-
-
-def _timers(settings: GroupSettings, graceful_timeout: float) -> Timers:
-    eviction = settings.eviction_timeout
-    return Timers(
-        startup=never_if_zero(settings.startup_timeout),
-        graceful=graceful_timeout,
-        eviction=graceful_timeout if eviction is None else eviction,
-        shutdown=settings.shutdown_timeout,
-    )
 
 
 def _texts(failure: _control.Failed) -> Mapping[str, str]:
