@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import resource
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -157,6 +158,7 @@ def serve(app: str, **options: Any) -> None:
 
     Where nothing else is said, $PORT is the port to listen on (on every address) and $WEB_CONCURRENCY the number of processes.
     """
+    _be_ready_for_signals()
     origin = Origin.here()
     if folder := options.pop("chdir"):
         _change_folder(folder)
@@ -177,6 +179,15 @@ def serve(app: str, **options: Any) -> None:
     finally:
         writer.close(LOG_PATIENCE)
     sys.exit(status)
+
+
+def _be_ready_for_signals() -> None:
+    """Until the program itself takes them."""
+    # A parent that ignored it has us ignore it too, and then the kernel keeps no exit status of our processes.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if os.getpid() == 1:
+        # The kernel sends the first process of a container nothing that it has no handler for.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
 
 def _change_folder(folder: str) -> None:
@@ -210,6 +221,12 @@ def _settings(app: str, options: dict[str, Any], log: Logger, inherited: list[Bi
     known = declared()
     given = {name: value for name, value in options.items() if name in known and value not in (None, ())}
     binds = _binds(options, inherited)
+    if inherited and binds != inherited:
+        log.warning(
+            "socket.unused",
+            addresses=list(map(str, inherited)),
+            reason="the command line says where to listen",
+        )
     if binds:
         given["binds"] = binds
     if "processes" not in given and (concurrency := os.environ.get("WEB_CONCURRENCY")):
@@ -245,8 +262,8 @@ def _or(value: int | None, default: int) -> int:
 
 
 def _environment_number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise SettingsError(f"${name} = {text!r}: a number is needed")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise SettingsError(f"${name} = {text[:20]!r}: a number is needed")
     return int(text)
 
 

@@ -192,7 +192,8 @@ def _listen_tcp(bind: Bind, backlog: int) -> list[tuple[socket.socket, str]]:
 
 def _address(sock: socket.socket) -> str:
     if sock.family == socket.AF_UNIX:
-        return f"unix:{sock.getsockname()}"
+        name = sock.getsockname()
+        return f"unix:@{name[1:].decode('utf-8', 'replace')}" if isinstance(name, bytes) else f"unix:{name}"
     host, port = sock.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

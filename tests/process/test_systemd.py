@@ -147,8 +147,54 @@ def test_what_the_command_line_says_goes_first() -> None:
     process, listener = activated(TESTS, "apps:hello", "--bind", "127.0.0.1:0")
     with process, listener:
         assert process.stdout
+        seen = process.stdout.readline()
         ready = next(line for line in process.stdout if "gateway.ready" in line)
         assert f":{listener.getsockname()[1]}" not in ready
+        assert "socket.unused" in seen
+        process.terminate()
+        process.stdout.read()
+
+
+def test_an_abstract_socket_is_served_and_named(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0gatekeep-test-{os.getpid()}")
+        listener.listen()
+        os.set_inheritable(listener.fileno(), True)
+        command = [sys.executable, "-m", "gatekeep", "serve", "apps:hello", "--fd", str(listener.fileno())]
+        with subprocess.Popen(
+            command, cwd=TESTS, pass_fds=[listener.fileno()], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout
+            ready = next(line for line in process.stdout if "gateway.ready" in line)
+            assert f"unix:@gatekeep-test-{os.getpid()}" in ready
+            process.terminate()
+            process.stdout.read()
+
+
+def test_a_parent_that_ignores_the_ends_of_children_hides_none_of_ours() -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    command = [
+        sys.executable,
+        "-m",
+        "gatekeep",
+        "serve",
+        "apps:scripted",
+        "--bind",
+        "127.0.0.1:0",
+        "--processes",
+        "1",
+    ]
+    with subprocess.Popen(
+        command, cwd=TESTS, stdout=subprocess.PIPE, text=True, preexec_fn=ignore
+    ) as process:
+        assert process.stdout
+        ready = next(line for line in process.stdout if "gateway.ready" in line)
+        port = int(ready.split("http://127.0.0.1:")[1].split('"')[0])
+        with Client(("127.0.0.1", port)) as client:
+            assert client.get("/kill").status == 502
+        assert "killed by SIGKILL" in next(line for line in process.stdout if "process.exited" in line)
         process.terminate()
         process.stdout.read()
 
