@@ -17,6 +17,7 @@ from gatekeep._errors import (
     Refused,
     RequestFailed,
     RequestInterrupted,
+    StartsFail,
     Stopped,
     Truncated,
 )
@@ -60,6 +61,8 @@ def made(error: type[RequestFailed]) -> RequestFailed:
     """One of them, as it is raised: a plain refusal is told its status, a stop where it was met."""
     if error is ClientLeft:
         return ClientLeft("x", Stage.QUEUE)
+    if error is StartsFail:
+        return StartsFail("x", 2.5)
     if error is Stopped:
         return Stopped(Stage.RUN, started=False)
     if issubclass(error, Refused) and "status" not in vars(error):
@@ -99,6 +102,7 @@ STATUSES = {
     "ClientLeft": 503,
     "ClientStalled": 0,
     "Overloaded": 503,
+    "StartsFail": 503,
     "ConnectExpired": 503,
     "ConnectFailed": 503,
     "NeverClaimed": 503,
@@ -170,3 +174,10 @@ def test_only_failures_of_requests_are_failures_of_requests() -> None:
     assert not issubclass(SettingsError, RequestFailed)
     assert not issubclass(CannotStart, RequestFailed)
     assert all(issubclass(error, Exception) for error in PUBLIC)
+
+
+@pytest.mark.parametrize(("pause", "seconds"), [(-3.0, 1), (0.0, 1), (0.25, 2), (29.5, 31)])
+def test_whoever_is_turned_away_is_told_to_come_when_the_next_start_has_been_tried(
+    pause: float, seconds: int
+) -> None:
+    assert StartsFail("x", pause).retry_after == seconds

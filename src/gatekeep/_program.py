@@ -75,6 +75,7 @@ class Program:
             except (CannotStart, SettingsError) as error:
                 failure = error
             tasks.cancel_scope.cancel()
+        _signals.ignore_from_now_on()
         if failure is not None:
             raise failure
         outcomes = {str(name): count for name, count in self._gateway.statistics().by_outcome().items()}

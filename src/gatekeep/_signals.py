@@ -63,3 +63,9 @@ async def on_signal(
         async for _ in signals:
             log.info("signal.received", signal=number.name, meaning=meaning)
             call()
+
+
+def ignore_from_now_on() -> None:
+    """The program ends: who still asks it to is too late, and shall not make a failure of it."""
+    for number in STOP:
+        signal.signal(number, signal.SIG_IGN)

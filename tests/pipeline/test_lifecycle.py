@@ -498,7 +498,7 @@ def test_idle_processes_end_and_the_next_request_starts_one(begin: Start, proces
 def test_more_requests_than_one_process_can_take_wake_the_others(begin: Start) -> None:
     site = begin(processes=3, threads=1, inactivity_timeout=1)
     site.log.wait_for("group.sleeping", asleep=3)
-    with Traffic(site, kept=6, new=0) as traffic:
+    with Traffic(site, kept=6, new=0, query="sleep=0.4&{}") as traffic:
         wait_until(lambda: len(pids(site)) == 3)
         traffic.wait_for_more()
     expect_untroubled(site, traffic)

@@ -136,7 +136,7 @@ def test_a_process_that_is_nobodys_is_an_error() -> None:
 @pytest.mark.parametrize("flags", [[], ["--now"]])
 def test_stop_returns_when_the_gateway_has_ended(flags: list[str]) -> None:
     with serve("apps:scripted", cwd=TESTS) as server, Client(("127.0.0.1", server.port)) as client:
-        client.send(f"GET /sleep?{60 if flags else 1} HTTP/1.1\r\nHost: test\r\n\r\n")
+        client.send(f"GET /sleep?{60 if flags else 8} HTTP/1.1\r\nHost: test\r\n\r\n")
         wait_until(lambda: any(process["running"] for process in processes(server)))
         done = gatekeep("stop", str(server.pid), *flags)
         assert (done.returncode, done.stderr) == (0, "")

@@ -90,7 +90,7 @@ def test_structured_payloads_are_arrays_so_that_their_order_is_the_contract() ->
     payload = one_frame(Decoder(), _wire.encode(Go(pid=7, thread=2, stamp=1.5)))[1]
     assert msgspec.msgpack.decode(payload) == [7, 2, 1.5]
     payload = one_frame(Decoder(), _wire.encode(Head(200, "OK", [("A", "b")])))[1]
-    assert msgspec.msgpack.decode(payload) == [200, "OK", [["A", "b"]]]
+    assert msgspec.msgpack.decode(payload) == [200, "OK", [["A", "b"]], 0]
     envelope = Envelope(9, 0.5, 1.5, 2.5, 3, {"A": "b"}, b"body", True)
     payload = one_frame(Decoder(), _wire.encode(envelope))[1]
     assert msgspec.msgpack.decode(payload) == [9, 0.5, 1.5, 2.5, 3, {"A": "b"}, b"body", True]
