@@ -13,7 +13,6 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import attrs
-from anyio.abc import TaskGroup, TaskStatus
 
 from gatekeep import __version__
 from gatekeep._alarms import Alarms
@@ -26,12 +25,13 @@ from gatekeep._health import GroupState
 from gatekeep._host import GroupHome, Host, Listener
 from gatekeep._host_real import RealHost
 from gatekeep._reloader import Reloader
-from gatekeep._settings import Bind, BindKind, GroupSettings, Settings
+from gatekeep._settings import GroupSettings, Settings
+from gatekeep._shop import Doors, Shop
 from gatekeep._statistics import Counters, Statistics
 from gatekeep._status import GatewayStatus, GroupStatus
 from gatekeep.lifecycle._slots import board_size, rows_for
 from gatekeep.lifecycle._supervisor import Supervisor
-from gatekeep.transport._accept import Door, Room
+from gatekeep.transport._accept import Room
 from gatekeep.transport._dispatch import HopDispatch
 from gatekeep.transport._front import Front
 from gatekeep.transport._probes import Health
@@ -57,8 +57,8 @@ class Served:
 
     addresses: tuple[str, ...]
     _gateway: Gateway
-    _doors: _Doors
-    _shop: _Shop
+    _doors: Doors
+    _shop: Shop
     _host: Host
     health_addresses: tuple[str, ...] = ()
 
@@ -230,8 +230,8 @@ class Gateway:
         settings = self.settings
         (group_settings,) = settings.groups
         with (
-            _Doors(host, settings.binds, settings.backlog) as doors,
-            _Doors(host, settings.health_binds, settings.backlog) as health_doors,
+            Doors(host, settings.binds, settings.backlog) as doors,
+            Doors(host, settings.health_binds, settings.backlog) as health_doors,
             _home(host, group_settings) as home,
             _console_listener(host) as console_listener,
         ):
@@ -275,10 +275,10 @@ class Gateway:
                     tasks.start_soon(console.run)
                 if settings.health_binds:
                     # Before them, too, and until the last has ended: a long start is no reason to be killed.
-                    clinic = _Shop(host, health_front, health_room, health_doors, 0.0, self._log)
+                    clinic = Shop(host, health_front, health_room, health_doors, 0.0, self._log)
                     await tasks.start(clinic.run)
                 await tasks.start(supervisor.run)
-                shop = _Shop(host, front, room, doors, settings.graceful_timeout, self._log)
+                shop = Shop(host, front, room, doors, settings.graceful_timeout, self._log)
                 await tasks.start(shop.run)
                 self._state = "serving"
                 try:
@@ -348,123 +348,6 @@ class Gateway:
                     yield served
             finally:
                 self._portal = None
-
-
-class _Doors:
-    """The listeners that clients connect to."""
-
-    def __init__(self, host: Host, binds: Sequence[Bind], backlog: int) -> None:
-        self._host = host
-        self._binds = binds
-        self._backlog = backlog
-        self.listeners: list[Listener] = []
-        self._opened: list[tuple[str, Listener]] = []
-        self.addresses: tuple[str, ...] = ()
-
-    def __enter__(self) -> _Doors:
-        addresses = []
-        for bind in self._binds:
-            try:
-                for listener, address in self._host.net.listen(bind, self._backlog):
-                    self.listeners.append(listener)
-                    self._opened.append((str(bind), listener))
-                    addresses.append(address)
-            except (OSError, ValueError) as error:  # ValueError: text that the system takes for no address
-                self.close()
-                reason = getattr(error, "strerror", None) or error
-                raise CannotStart(f"cannot listen on {bind}: {reason}") from error
-        self.addresses = tuple(addresses)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def descriptors(self) -> dict[str, list[int]]:
-        """Those of the listeners, by the address that was asked for."""
-        found: dict[str, list[int]] = {}
-        for name, listener in self._opened:
-            found.setdefault(name, []).append(listener.fileno())
-        return found
-
-    def close(self) -> None:
-        """Listen no more; whoever still waits is turned away."""
-        for listener in self.listeners:
-            listener.close()
-        self.listeners, self._opened = [], []
-        for bind in self._binds:
-            if bind.kind is BindKind.UNIX:
-                self._host.net.unlisten(bind)
-
-
-class _Shop:
-    """Accepts and serves clients until it is closed.
-
-    Attributes:
-        patient: whether clients that keep idle connections are waited for then.
-    """
-
-    def __init__(
-        self, host: Host, front: Front, room: Room, doors: _Doors, grace: float, log: Logger
-    ) -> None:
-        self._host = host
-        self._front = front
-        self._room = room
-        self._doors = doors
-        self._grace = grace
-        self._log = log
-        self.patient = False
-        self._accepting = anyio.CancelScope()
-        self._clients: TaskGroup | None = None
-        self._shut = anyio.Event()
-        self._closed = anyio.Event()
-
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Accept until `close`; returns when the last connection has ended."""
-        try:
-            async with anyio.create_task_group() as self._clients:
-                doors = [self._door(listener, self._clients) for listener in self._doors.listeners]
-                try:
-                    await self._accept(doors, task_status)
-                    if not self.patient:  # else another gateway takes what waits
-                        for door in doors:
-                            door.serve_waiting()
-                finally:
-                    self._doors.close()
-                    self._shut.set()
-        finally:
-            self._closed.set()
-
-    def _door(self, listener: Listener, clients: TaskGroup) -> Door:
-        return Door(self._host.net, listener, self._room, self._front.serve_connection, clients, self._log)
-
-    async def _accept(self, doors: list[Door], task_status: TaskStatus[None]) -> None:
-        with self._accepting:
-            async with anyio.create_task_group() as tasks:
-                for door in doors:
-                    tasks.start_soon(door.serve)
-                task_status.started()
-
-    async def announce_close(self, delay: float) -> None:
-        """Say that we will close, and serve on for so many seconds: whoever balances the load needs them to notice."""
-        self._front.announce_stop()
-        if delay and not self.patient:
-            self._log.info("gateway.stop_announced", delay=delay)
-            await anyio.sleep(delay)
-
-    async def close(self) -> None:
-        """Accept no more, let requests in flight finish within the grace, then drop what is left."""
-        self._front.stop(patient=self.patient)
-        self._accepting.cancel()
-        try:
-            # Nobody may be waiting for a listener when it is closed: its descriptor's number is another's in a moment.
-            await self._shut.wait()
-            with anyio.move_on_after(self._grace):
-                await self._closed.wait()
-        finally:
-            if not self._closed.is_set() and self._clients is not None:
-                if in_flight := self._front.in_flight():
-                    self._log.warning("gateway.grace_over", in_flight=in_flight, grace=self._grace)
-                self._clients.cancel_scope.cancel()
 
 
 @contextlib.contextmanager
