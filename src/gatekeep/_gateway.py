@@ -285,6 +285,7 @@ class Gateway:
                     yield Served(doors.addresses, self, doors, shop, host, health_doors.addresses)
                 finally:
                     self._state = "stopping"
+                    supervisor.expect_stop()
                     with anyio.CancelScope(shield=True) as self._hurry:
                         if self._hurried:
                             self._hurry.cancel()

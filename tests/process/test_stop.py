@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -42,6 +43,22 @@ def test_requests_in_flight_finish_when_the_gateway_is_told_to_stop(
     assert answers == [(200, True)] * 6
     ends = server.events_named("process.exited")
     assert [(end["end"], end["planned"]) for end in ends] == [("exit status 0", True)] * 2
+
+
+def test_a_signal_that_reaches_all_processes_is_the_stop_of_the_gateway(tmp_path: Path) -> None:
+    """As systemd's default, `KillMode=control-group`, does it."""
+    script = write_script(tmp_path / "site.py", "v1")
+    with serve(str(script), "--shutdown-timeout", "0.5", "--log-level", "debug") as server:
+        wait_until(lambda: len(server.daemon_pids()) == 2)
+        with Client(("127.0.0.1", server.port)) as client:
+            client.send("GET /?sleep=4 HTTP/1.1\r\nHost: test\r\n\r\n")
+            server.wait_for_event("pickup.claimed")
+            for pid in (*server.daemon_pids(), server.pid):
+                os.kill(pid, signal.SIGTERM)
+            assert client.read().status == 200
+        assert server.wait() == 0
+    assert len(server.events_named("process.started")) == 2
+    assert not server.events_named("process.lost_request")
 
 
 def test_an_import_that_never_ends_is_exit_status_3_soon(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from gatekeep.lifecycle._slots import Board, Row, rows_for
 from gatekeep.lifecycle._triggers import (
     EVICTION,
     RELOAD,
+    REQUEST_TIMEOUT,
     SCRIPT,
     SCRIPT_REJECTED,
     SHUTDOWN,
@@ -108,6 +109,7 @@ class Supervisor:
         self._sleep = Sleep(group, host.clock, self._is_starting)
         self.reports = Reports(group, self._board, self._children.values, self._heartbeat, host.clock)
         self._generation = 0
+        self._expects_stop = False
         self._stopped = anyio.Event()
         self._retry = anyio.Event()
         self._row_freed = anyio.Event()
@@ -136,6 +138,13 @@ class Supervisor:
         finally:
             self._board.release()
             self._finished.set()
+
+    def expect_stop(self) -> None:
+        """The gateway stops, and its clients have some time yet: nothing is replaced any more that serves them well.
+
+        A signal that reaches a process from now on is part of that stop (systemd's default sends it to all of them).
+        """
+        self._expects_stop = True
 
     async def stop(self) -> None:
         """Stop all processes: each has shutdown-timeout to finish what it runs, then it is killed. `run` returns after that."""
@@ -347,6 +356,8 @@ class Supervisor:
     def drain(self, child: Child, trigger: Trigger, reason: str) -> None:
         """Something asks for the end of a process."""
         if self._stopping or child.life.is_over:
+            return
+        if self._expects_stop and trigger is not REQUEST_TIMEOUT:
             return
         if not trigger.succeeded and not child.is_serving:
             return  # its replacement is under way, and it is there until then

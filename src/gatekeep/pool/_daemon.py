@@ -53,9 +53,6 @@ DRAIN_LOOK = 0.05
 MOST_STACKS = 1 << 20
 """Characters of all threads' stacks: what is sent over the control socket has its limit (`_frames.LIMIT`)."""
 
-PATIENCE = 5.0
-"""Seconds that the gateway has at the least to order what a signal asks for."""
-
 ANSWER_TIME = 1.0
 """Seconds in which the monitor has told the front of a request that has become stale: each of them gets its own 504."""
 
@@ -260,16 +257,13 @@ class Daemon:
         if self._order is not None:
             return DRAIN_LOOK
         now = time.monotonic()
-        inactive = min(self._crew.quiet_since(), now) + self._inactivity_timeout
-        due = min(self._must_end, inactive)
+        due = min(self._crew.quiet_since(), now) + self._inactivity_timeout
         return None if due == math.inf else max(due - now, DRAIN_LOOK)
 
     def _is_over(self) -> bool:
         now = time.monotonic()
         if self._order is None:
-            if now >= self._must_end:
-                self._obey(Order.STOP)  # the gateway does not say so: it may be wedged itself
-            elif now >= self._crew.quiet_since() + self._inactivity_timeout:
+            if now >= self._crew.quiet_since() + self._inactivity_timeout:
                 self._wish(_triggers.INACTIVITY, f"nothing to do for {self._inactivity_timeout:g} s")
             return False
         if self._order is Order.HOPE and self._is_idle():
@@ -297,8 +291,6 @@ class Daemon:
         """Somebody wants this process to end: the gateway knows whether all of it stops, and replaces it otherwise."""
         name = signal.Signals(number).name
         trigger = _triggers.EVICTION if number == signal.SIGUSR1 else _triggers.SHUTDOWN
-        if trigger is _triggers.SHUTDOWN and self._order is None:
-            self._must_end = min(self._must_end, time.monotonic() + max(self._shutdown_timeout, PATIENCE))
         self._wish(trigger, f"{name} at the process")
 
     def _wish(self, trigger: Trigger, reason: str) -> None:
