@@ -112,7 +112,7 @@ def reload(pid: int | None, wait: bool) -> None:
             f"{_processes(replaced)} of gateway {gateway.pid} {'is' if replaced == 1 else 'are'} being replaced\n"
         )
         if wait:
-            _wait_until_gone(gateway, before)
+            _wait_until_replaced(gateway, before)
 
 
 def _processes(count: int) -> str:
@@ -123,42 +123,48 @@ def _pids(status: GatewayStatus) -> set[int]:
     return {process.pid for group in status.groups for process in group.processes}
 
 
-def _wait_until_gone(gateway: Running, pids: set[int]) -> None:
+def _wait_until_replaced(gateway: Running, pids: set[int]) -> None:
     while True:
         found = _status(gateway)
-        if not pids & _pids(found):
+        # A group that has no process, because starts failed, has none that could be gone.
+        if not pids & _pids(found) and all(group.state in ("ready", "sleeping") for group in found.groups):
             return
         for group in found.groups:
             if group.failure:
-                die(
-                    FAULT,
-                    f"the new processes of group {group.name} do not start, the old ones serve on: {group.failure}",
-                )
+                others = ", the old ones serve on" if group.state == "ready" else ""
+                die(FAULT, f"the new processes of group {group.name} do not start{others}: {group.failure}")
         time.sleep(LOOK)
 
 
 @click.command("drain")
 @click.argument("process", type=int)
-def drain(process: int) -> None:
+@click.option("--gateway", "pid", type=int, metavar="PID", help="Ask this gateway only.")
+def drain(process: int, pid: int | None) -> None:
     """Have a gateway replace one of its processes now, as SIGUSR1 to that process does.
 
     PROCESS is the process's pid, as `gatekeep status` shows it. What it runs has eviction-timeout.
     """
-    gateway = _owner_of(process)
+    gateway = _owner_of(process, _console_client.find() if pid is None else _choose(pid))
     if gateway is None:
-        die(USAGE, f"no gateway of user {_user()} has a process {process}")
+        whose = f"no gateway of user {_user()} has a" if pid is None else f"gateway {pid} has no"
+        die(USAGE, f"{whose} process {process}")
     _ask(gateway, "drain", _console.Done, pid=process)
     write(f"process {process} of gateway {gateway.pid} is being replaced\n")
 
 
-def _owner_of(process: int) -> Running | None:
-    for gateway in _console_client.find():
+def _owner_of(process: int, gateways: list[Running]) -> Running | None:
+    """The one that has it. Who does not answer may be another one; where nobody else has it, the command ends with that."""
+    silent = ""
+    for gateway in gateways:
         try:
             status = _answer(gateway, "status", _console.Status).status
-        except (_console_client.NoAnswer, _console.CommandError):
-            continue  # it can be another one's
+        except (_console_client.NoAnswer, _console.CommandError) as error:
+            silent += f"gateway {gateway.pid} {error}\n"
+            continue
         if process in _pids(status):
             return gateway
+    if silent:
+        die(FAULT, f"no gateway that answers has a process {process}", silent)
     return None
 
 
@@ -171,8 +177,12 @@ def stop(pid: int | None, now: bool) -> None:
     PID is the gateway's. It need not be given where only one of this user's gateways runs.
     """
     gateways = _choose(pid)
-    for gateway in gateways:
-        _ask(gateway, "stop", _console.Done, now=now)
+    deaf = [each.pid for each in gateways if not _ask(each, "stop", _console.Stopping, now=now).heard]
+    if deaf:
+        die(
+            FAULT,
+            f"gateway {deaf[0]} was asked, but the program that it is part of does not listen: stop that one",
+        )
     folders = {gateway.folder for gateway in gateways}
     while folders & {gateway.folder for gateway in _console_client.find()}:
         time.sleep(LOOK)

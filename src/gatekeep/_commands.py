@@ -9,7 +9,7 @@ import msgspec
 
 from gatekeep._console import Command, CommandError, Commands, NoArguments
 from gatekeep._events import Logger
-from gatekeep._status import GatewayStatus
+from gatekeep._status import STOPPING, GatewayStatus
 from gatekeep.lifecycle._supervisor import Supervisor
 
 
@@ -26,13 +26,17 @@ class Stop(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def commands_of(
-    supervisor: Supervisor, status: Callable[[], GatewayStatus], stop: Callable[[bool], None], log: Logger
+    supervisor: Supervisor, status: Callable[[], GatewayStatus], stop: Callable[[bool], bool], log: Logger
 ) -> Commands:
     """The table of commands.
 
     Args:
-        stop: asks the program around the gateway to stop; true means at once.
+        stop: asks the program around the gateway to stop, true means at once; tells whether anybody there listens.
     """
+
+    def expect_no_stop() -> None:
+        if status().state == STOPPING:
+            raise CommandError("it is stopping")
 
     async def tell_stacks(_: NoArguments) -> dict[str, Any]:
         return {"processes": await supervisor.reports.stacks()}
@@ -42,18 +46,19 @@ def commands_of(
 
     async def reload(_: NoArguments) -> dict[str, Any]:
         log.info("command.received", command="reload")
+        expect_no_stop()
         return {"processes": supervisor.reload()}
 
     async def drain(arguments: Drain) -> dict[str, Any]:
         log.info("command.received", command="drain", pid=arguments.pid)
+        expect_no_stop()
         if not supervisor.evict(arguments.pid):
             raise CommandError(f"there is no process {arguments.pid}, or it is going already")
         return {}
 
     async def end(arguments: Stop) -> dict[str, Any]:
         log.info("command.received", command="stop now" if arguments.now else "stop")
-        stop(arguments.now)
-        return {}
+        return {"heard": stop(arguments.now)}
 
     return {
         "stacks": Command(NoArguments, tell_stacks),

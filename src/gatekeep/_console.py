@@ -76,6 +76,12 @@ class Reloading(msgspec.Struct):
     processes: int
 
 
+class Stopping(msgspec.Struct):
+    """The answer to `stop`: whether anybody around the gateway listens for it."""
+
+    heard: bool = True
+
+
 class Done(msgspec.Struct):
     """The answer to what has no other."""
 

@@ -28,7 +28,8 @@ from gatekeep._reloader import Reloader
 from gatekeep._settings import GroupSettings, Settings
 from gatekeep._shop import Doors, Shop
 from gatekeep._statistics import Counters, Statistics
-from gatekeep._status import GatewayStatus, GroupStatus
+from gatekeep._status import STOPPING, GatewayStatus, GroupStatus
+from gatekeep._waiters import running_loop
 from gatekeep.lifecycle._slots import board_size, rows_for
 from gatekeep.lifecycle._supervisor import Supervisor
 from gatekeep.transport._accept import Room
@@ -85,9 +86,14 @@ class Served:
     async def wait_stop_requested(self) -> None:
         """Wait until somebody asks over the control socket that the program around the gateway stop (`gatekeep stop`).
 
-        Nothing else happens when they do: where nobody waits for it, the request goes unheard.
+        Nothing else happens when they do: where nobody has ever waited for it, they are told that nobody listens. To be told
+        while the gateway starts, call it on `Gateway`.
         """
-        await self._gateway.stop_requested.wait()
+        await self._gateway.wait_stop_requested()
+
+    def reload(self) -> int:
+        """Replace all daemon processes: see `Gateway.reload`."""
+        return self._gateway.reload()
 
     def listeners(self) -> dict[str, list[int]]:
         """The descriptors of the sockets that clients connect to, by the address that was asked for. They stay its own."""
@@ -131,7 +137,9 @@ class Gateway:
         self._supervisor: Supervisor | None = None
         self._state, self._began = "starting", 0.0
         self._now: Callable[[], float] = float
-        self.stop_requested: anyio.Event
+        self._stop_requested: anyio.Event | None = None
+        self._is_stop_awaited = False
+        self._loop = ""
         self._hurry: anyio.CancelScope | None = None
         self._hurried = False
         self._portal: anyio.from_thread.BlockingPortal | None = None
@@ -168,18 +176,31 @@ class Gateway:
                     waiting=numbers.waiting,
                     standing=numbers.standing,
                     oldest=numbers.oldest,
+                    next_start=supervisor.next_start(),
                 ),
             ),
             in_flight=numbers.in_flight,
             connections=numbers.connections,
             outcomes={str(outcome): count for outcome, count in numbers.by_outcome().items()},
             timers=dict(numbers.timers),
+            loop=self._loop,
         )
 
-    def _ask_to_stop(self, now: bool) -> None:
-        self.stop_requested.set()
+    async def wait_stop_requested(self) -> None:
+        """As `Served.wait_stop_requested`; may be called before `serving`, in the same event loop."""
+        self._is_stop_awaited = True
+        await self._stop_request().wait()
+
+    def _stop_request(self) -> anyio.Event:
+        # Made when it is needed, so that it is the running event loop's.
+        self._stop_requested = self._stop_requested or anyio.Event()
+        return self._stop_requested
+
+    def _ask_to_stop(self, now: bool) -> bool:
+        self._stop_request().set()
         if now:
             self._hurry_now()
+        return self._is_stop_awaited or self._state == STOPPING
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Served]:
@@ -196,8 +217,8 @@ class Gateway:
         if self._is_serving:
             raise RuntimeError("this gateway serves already; make another one")
         self._is_serving, self._hurried = True, False
-        self.stop_requested = anyio.Event()
         host = RealHost(self._inherited)
+        self._loop = running_loop()
         self._state, self._began, self._now = "starting", host.clock.now(), host.clock.now
         error: BaseException | None = None
         bodys: BaseException | None = None
@@ -213,7 +234,8 @@ class Gateway:
             error = _unwrapped(group, bodys)
         finally:
             host.close()
-            self._is_serving = False
+            self._is_serving = self._is_stop_awaited = False
+            self._stop_requested = None
         if error is not None:
             raise error
 
@@ -284,7 +306,7 @@ class Gateway:
                 try:
                     yield Served(doors.addresses, self, doors, shop, host, health_doors.addresses)
                 finally:
-                    self._state = "stopping"
+                    self._state = STOPPING
                     supervisor.expect_stop()
                     with anyio.CancelScope(shield=True) as self._hurry:
                         if self._hurried:
@@ -308,20 +330,18 @@ class Gateway:
             )
         return max(1, min(wanted, allowed))
 
-    def reload(self) -> None:
+    def reload(self) -> int:
         """Replace all daemon processes, one after the other: each serves until its successor is ready. No request notices.
 
-        Their successors import the application anew. Returns at once. With `serving_in_thread` any thread may call it. Nothing
-        happens while the gateway does not serve.
+        Their successors import the application anew. Returns at once, with the number of processes that will be replaced. With
+        `serving_in_thread` any other thread may call it. Nothing happens while the gateway does not serve, or stops: 0.
         """
-        if self._portal is not None:
-            self._portal.start_task_soon(self._reload_now)
-        else:
-            self._reload_now()
+        return self._portal.call(self._reload_now) if self._portal is not None else self._reload_now()
 
-    def _reload_now(self) -> None:
-        if self._supervisor is not None:
-            self._supervisor.reload()
+    def _reload_now(self) -> int:
+        if self._supervisor is None or self._state == STOPPING:
+            return 0
+        return self._supervisor.reload()
 
     def hurry(self) -> None:
         """Make the stop that is under way, or comes, wait for nothing. With `serving_in_thread` any thread may call it."""

@@ -63,13 +63,14 @@ class Program:
         failure: CannotStart | SettingsError | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._notifier.feed_watchdog)
+            tasks.start_soon(self._stop_when_told)
             if self._is_first:
                 tasks.start_soon(Reaper(lambda: own_children).run)
             await tasks.start(_signals.watch, self._log, self._ask_to_stop, self._gateway.hurry)
             await tasks.start(
                 _signals.on_signal, signal.SIGUSR2, self._log, "replace the gateway", self._successor.ask
             )
-            await tasks.start(_signals.on_signal, signal.SIGHUP, self._log, "reload", self._gateway.reload)
+            await tasks.start(_signals.on_signal, signal.SIGHUP, self._log, "reload", self._reload)
             try:
                 await self._serve()
             except (CannotStart, SettingsError) as error:
@@ -89,7 +90,6 @@ class Program:
                 self._say_ready(served)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._go_when_replaced, served)
-                    tasks.start_soon(self._stop_when_told, served)
                     await self._stop.wait()
                     tasks.cancel_scope.cancel()
 
@@ -97,9 +97,15 @@ class Program:
         await self._successor.take_over(served)
         self._stop.set()  # which is no news for a service manager: the service goes on
 
-    async def _stop_when_told(self, served: Served) -> None:
-        await served.wait_stop_requested()
+    async def _stop_when_told(self) -> None:
+        await self._gateway.wait_stop_requested()
         self._ask_to_stop()
+
+    def _reload(self) -> None:
+        if self._stop.is_set():
+            self._log.warning("signal.ignored", signal="SIGHUP", reason="the gateway stops")
+        else:
+            self._gateway.reload()
 
     def _ask_to_stop(self) -> None:
         if not self._stop.is_set():

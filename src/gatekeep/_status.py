@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 import attrs
 
+STOPPING = "stopping"
+"""The state of a gateway that was told to stop; of a process, too."""
+
 
 @attrs.frozen
 class ProcessStatus:
@@ -37,7 +40,8 @@ class GroupStatus:
 
     Attributes:
         state: "ready", "starting", "sleeping" (nobody wanted it; a request starts a process) or "failing" (starts fail).
-        failure: why the last start failed; empty where it did not.
+        failure: why the last start failed; empty where it did not, or a reload was asked for after it began.
+        next_start: in how many seconds another start is tried after that; 0.0 where it is under way, or none failed.
         processes: those that live.
         wanted: how many it should have.
         waiting: requests that wait for a place in the backlog; `standing`: that stand there; `oldest`: for how many seconds the
@@ -52,6 +56,7 @@ class GroupStatus:
     waiting: int
     standing: int
     oldest: float
+    next_start: float = 0.0
 
 
 @attrs.frozen
@@ -61,6 +66,7 @@ class GatewayStatus:
     Attributes:
         state: "starting", "serving" or "stopping".
         uptime: seconds since it began.
+        loop: the event loop that it runs on: "asyncio", "uvloop" or "trio".
         in_flight: requests that have not ended; `connections`: of clients.
         outcomes: how many requests ended in each way; `timers`: how many each timer ended.
     """
@@ -75,3 +81,4 @@ class GatewayStatus:
     connections: int
     outcomes: Mapping[str, int]
     timers: Mapping[str, int]
+    loop: str = ""

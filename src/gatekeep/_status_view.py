@@ -14,7 +14,8 @@ def render(status: GatewayStatus) -> str:
 
 
 def _lines(status: GatewayStatus) -> Iterator[str]:
-    yield f"gatekeep {status.version}, gateway {status.pid}: {status.state}, up {duration(status.uptime)}"
+    loop = f", on {status.loop}" if status.loop else ""
+    yield f"gatekeep {status.version}, gateway {status.pid}: {status.state}, up {duration(status.uptime)}{loop}"
     for address in status.addresses:
         yield f"  {address}"
     yield f"  requests in flight {status.in_flight}, clients {status.connections}"
@@ -34,6 +35,8 @@ def _group(group: GroupStatus) -> Iterator[str]:
     yield f"group {group.name}: {group.state}, {len(group.processes)} of {group.wanted} processes"
     if group.failure:
         yield f"  the last start failed: {group.failure}"
+    if group.next_start:
+        yield f"  the next one comes in {duration(group.next_start)}"
     if group.waiting or group.standing:
         yield (
             f"  {group.standing} requests stand in the backlog, {group.waiting} wait for a place there, "

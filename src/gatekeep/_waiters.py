@@ -323,6 +323,13 @@ class TrioWaiter:
         pass
 
 
+def running_loop() -> str:
+    """The event loop that runs: "asyncio", "uvloop" or "trio"."""
+    if not is_asyncio():
+        return "trio"
+    return "uvloop" if type(asyncio.get_running_loop()).__module__.startswith("uvloop") else "asyncio"
+
+
 def is_asyncio() -> bool:
     try:
         asyncio.get_running_loop()

@@ -109,6 +109,7 @@ class Supervisor:
         self._sleep = Sleep(group, host.clock, self._is_starting)
         self.reports = Reports(group, self._board, self._children.values, self._heartbeat, host.clock)
         self._generation = 0
+        self._failed_generation = -1
         self._expects_stop = False
         self._stopped = anyio.Event()
         self._retry = anyio.Event()
@@ -239,6 +240,7 @@ class Supervisor:
     async def _spawn_failed(self, error: OSError) -> None:
         self._log.error("process.spawn_failed", group=self._group.name, reason=str(error))
         self._last_failure = _control.Failed(f"the system would not start a process: {error}", "")
+        self._failed_generation = self._generation
         self._failed()
         self._say_if_failing()
         await self._pause(SPAWN_PAUSE)
@@ -332,6 +334,7 @@ class Supervisor:
         if failure != self._last_failure and child.failure:
             self._log.error("process.load_failed", **self.describe(child), **_texts(failure))
         self._last_failure = failure
+        self._failed_generation = child.generation
         self._failed()
 
     def _say_if_failing(self) -> None:
@@ -408,15 +411,23 @@ class Supervisor:
             self._say_if_failing()
 
     def reload(self) -> int:
-        """Replace all processes, one after the other. Returns how many."""
+        """Replace all processes, one after the other. Returns how many.
+
+        Whoever asks for it has usually mended what made starts fail: no pause is waited out, and `failure` tells of news only.
+        """
+        self._forgive()
         return self._replace_all(RELOAD, "a reload was asked for")
+
+    def _forgive(self) -> None:
+        self._respawn.forgive()
+        self._last_failure = _NO_FAILURE
+        self._retry.set()
+        self._retry = anyio.Event()
 
     def files_changed(self, paths: list[str]) -> None:
         """A developer has saved something: what is asked for from now on, the new code must answer."""
         self._log.info("group.files_changed", group=self._group.name, paths=paths[:10])
-        self._respawn.forgive()
-        self._retry.set()
-        self._retry = anyio.Event()
+        self._forgive()
         for child in self._children.values():
             if child.ready_at is None:
                 self.obey(child, child.life.stop(self._host.clock.now()))
@@ -502,8 +513,15 @@ class Supervisor:
     # --- asked by people
 
     def failure(self) -> str:
-        """Why the last start failed; empty where it did not."""
-        return self._last_failure.reason if self._respawn.failing else ""
+        """Why the last start failed; empty where it did not, or a reload was asked for after it began."""
+        return self._last_failure.reason if self._is_failing() else ""
+
+    def next_start(self) -> float:
+        """In how many seconds the next process is started, where the last start failed; else 0.0."""
+        return max(0.0, self._respawn.next_start - self._host.clock.now()) if self._is_failing() else 0.0
+
+    def _is_failing(self) -> bool:
+        return self._respawn.failing and self._failed_generation == self._generation
 
     # --- numbers
 
