@@ -27,7 +27,6 @@ from gatekeep.lifecycle._triggers import (
     SHUTDOWN,
     Trigger,
 )
-from gatekeep.pool._daemon import PATIENCE
 from gatekeep.pool._patience import GIVE_WAY
 from gatekeep.pool._pickup import claim
 from gatekeep.pool._verdict import Verdict, judge
@@ -209,9 +208,6 @@ class SimDaemon:
             yield Wait(lambda: self._loaded or self._dying)
             self._wish(EVICTION)
         elif name == "SIGTERM" and self._loaded:
-            if self._order is None:
-                patience = max(self._shutdown_timeout, PATIENCE)
-                self._must_end = min(self._must_end, self.world.time.now + patience)
             self._wish(SHUTDOWN)
         else:
             self.die(f"killed by {name}")
@@ -384,15 +380,11 @@ class SimDaemon:
         if self._order is not None:
             return self._must_end if self._order is Order.STOP else math.inf
         quiet_since = math.inf if INACTIVITY in self._wishes else min(self._quiet_since, self.world.time.now)
-        return min(self._must_end, quiet_since + self._inactivity_timeout)
+        return quiet_since + self._inactivity_timeout
 
     def _look_at_clock(self) -> None:
         now = self.world.time.now
-        if self._order is not None:
-            return
-        if now >= self._must_end:
-            self._ordered(Order.STOP)  # the gateway does not say so
-        elif now >= self._quiet_since + self._inactivity_timeout:
+        if self._order is None and now >= self._quiet_since + self._inactivity_timeout:
             self._wish(INACTIVITY)
 
     def _is_told(self) -> bool:
