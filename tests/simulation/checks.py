@@ -273,7 +273,7 @@ class Audit:
         unread = record["reason"].startswith("the temporary file could not be read")
         if record["outcome"] in (Outcome.SHED, Outcome.QUEUE_TIMEOUT) and plan.claims and not unread:
             self._wrong(f"{plan.path}: {record['status']} for a request that was started")
-        if self.world.time.now - plan.reset_at > SPOOLING:
+        if self.world.time.now - plan.reset_at > SPOOLING + TICK:
             self._wrong(f"{plan.path}: its client was gone {self.world.time.now - plan.reset_at} s before")
         if record["outcome"] is Outcome.SHED:
             self._shed(plan, record)

@@ -124,6 +124,7 @@ class SimDaemon:
         end: how it ended, in words; empty while it lives.
         ended: when.
         buried: whether the supervisor has released what it held for it.
+        born, loaded_at: when it was started, and when its import is over.
         version: of the script that it has loaded; 0 before.
         picked_up_at: when it looked last whether there is another version.
         deaf_until: until when it may not have heard what it was told.
@@ -137,6 +138,7 @@ class SimDaemon:
         self.ended = 0.0
         self.buried = False
         self.born = world.time.now
+        self.loaded_at = math.inf
         self.version = 0
         self.picked_up_at = -math.inf
         self.deaf_until = -math.inf
@@ -265,7 +267,8 @@ class SimDaemon:
         self.version = world.script
         load_time, works = self._import()
         self.dies("while loading")
-        yield Wait(self._is_orphan, world.time.now + load_time)
+        self.loaded_at = world.time.now + load_time
+        yield Wait(self._is_orphan, self.loaded_at)
         self.dies("late in loading")
         if self._is_orphan():
             self.die("exit status 1")

@@ -43,7 +43,7 @@ class Lives:
     """Watches the processes of one run.
 
     Args:
-        always_accepts: whether there is always a process that takes requests, once there was one.
+        always_accepts: whether there is always a process that takes requests, once there was one and while they are not idle.
         spare: how many more processes may live at a time than the group has.
 
     Attributes:
@@ -147,6 +147,9 @@ class Lives:
     def _accepts_no_more(self, daemon: SimDaemon) -> None:
         if not self._always_accepts or self.supervisor is None or self.supervisor._stopping:
             return
+        child = self.supervisor._children.get(daemon.pid)
+        if child is not None and not child.life.gets_successor:
+            return  # it has had nothing to do for long
         if not any(other.accepts() for other in self._world.processes.living()):
             self._wrong(f"{daemon.owner} takes requests no more, and nobody else does")
 

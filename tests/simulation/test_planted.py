@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 
 from gatekeep._group import Group
 from gatekeep.lifecycle._child import Child
+from gatekeep.lifecycle._control import Ready
 from gatekeep.lifecycle._drain import Life, Order
 from gatekeep.lifecycle._sleep import Sleep
 from gatekeep.lifecycle._supervisor import Supervisor
@@ -32,6 +33,7 @@ from .changes import (
     INACTIVITY_OF_ONE,
     MAXIMUM_REQUESTS,
     RELOAD,
+    SICKLY_REPLACEMENTS,
     STOP_OF_THE_UNIT,
 )
 from .runtime import BACKENDS
@@ -271,6 +273,19 @@ def a_replacement_that_died_is_taken_for_ready(patch: pytest.MonkeyPatch) -> Non
     patch.setattr(Supervisor, "_bury", bury)
 
 
+def one_that_goes_is_taken_for_a_replacement(patch: pytest.MonkeyPatch) -> None:
+    """The old process goes when the new one is ready, though that was told to end while it started."""
+
+    def said_ready(supervisor: Supervisor, child: Child, ready: Ready) -> None:
+        say(supervisor, child, ready)
+        for other in supervisor._children.values():
+            if other.seat == child.seat and other is not child:
+                supervisor._succeed(other)
+
+    say = Supervisor.said_ready
+    patch.setattr(Supervisor, "said_ready", said_ready)
+
+
 def nobody_is_needed(patch: pytest.MonkeyPatch) -> None:
     """The only process is told to leave when it is idle, as if others were there."""
 
@@ -357,6 +372,7 @@ PLANTS: list[tuple[Plant, Scenario]] = [
     (all_at_once, MAXIMUM_REQUESTS),
     (the_turn_is_kept, RELOAD),
     (a_replacement_that_died_is_taken_for_ready, BROKEN_DEPLOYMENT),
+    (one_that_goes_is_taken_for_a_replacement, SICKLY_REPLACEMENTS),
     (nobody_is_needed, EVICTION),
     (all_wait_while_starts_fail, FAILED_STARTS),
     (starts_fail_for_ever, FAILED_STARTS),
