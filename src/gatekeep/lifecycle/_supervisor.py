@@ -360,8 +360,8 @@ class Supervisor:
         """Something asks for the end of a process."""
         if self._stopping or child.life.is_over:
             return
-        if self._expects_stop and trigger is not REQUEST_TIMEOUT:
-            return
+        if self._expects_stop and trigger not in (REQUEST_TIMEOUT, SCRIPT_REJECTED):
+            return  # it can serve until then
         if not trigger.succeeded and not child.is_serving:
             return  # its replacement is under way, and it is there until then
         is_needed = not any(other.life.stays for other in self._children.values() if other is not child)
