@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import attrs
 
+from gatekeep._events import Outcome
 from gatekeep.lifecycle._supervisor import ECHO
 from gatekeep.lifecycle._triggers import TRIGGERS
 
@@ -363,6 +364,21 @@ STOP_AMID_CHANGES = Scenario(
     stop=(0.0, 5.0),
     expect=_nobody_notices,
 )
+
+
+def _all_who_waited_are_served(night: Night) -> None:
+    """Within the grace there is a process that can."""
+    _nobody_notices(night)
+    for record in night.audit.records:
+        if record["outcome"] is Outcome.SHED and record["stages"].get("queue", 0.0) > 10.0:
+            night.world.violation(f"{record['path']} waited in vain: {record['reason']}")
+
+
+STOP_AMID_REJECTIONS = attrs.evolve(
+    STOP_AMID_CHANGES, name="stop_amid_rejections", happen=(_at_times(2, 3.0, _touch),), stop=(0.0, 4.0),
+    settings={"graceful_timeout": 60.0, "queue_timeout": 0.0, "script_reloading": "strict"},
+    expect=_all_who_waited_are_served,
+)  # fmt: skip
 HURRY_AMID_CHANGES = attrs.evolve(
     STOP_AMID_CHANGES, name="hurry_amid_changes", hurry=(0.0, 2.0), expect=None,
     faults={**STOP_AMID_CHANGES.faults, "while it stops": 0.1, "late in loading": 0.1, "control is full": 0.1},
@@ -371,8 +387,8 @@ HURRY_AMID_CHANGES = attrs.evolve(
 
 STOP_OF_THE_UNIT = Scenario(
     name="stop_of_the_unit",
-    # What runs longer than ECHO keeps the gateway from telling its processes that it stops.
-    come=crowd(8, 6.0, app="plain", run_time=0.0, pause=0.0),
+    come=crowd(8, 6.0, app="plain", run_time=_chosen(0.0, 0.5, 9.0), pause=0.0),
+    settings={"graceful_timeout": 60.0, "queue_timeout": 60.0},
     happen=(_stop_the_unit,),
     stop=(1000.0, 1000.0),
     arrange=_work_promptly,
@@ -422,6 +438,7 @@ CHANGES = (
     HARD_CHANGES,
     SICKLY_REPLACEMENTS,
     STOP_AMID_CHANGES,
+    STOP_AMID_REJECTIONS,
     HURRY_AMID_CHANGES,
     STOP_OF_THE_UNIT,
     STORM_OF_CHANGES,
