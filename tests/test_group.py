@@ -112,13 +112,6 @@ def test_a_process_that_ended_in_order_takes_nothing_back() -> None:
     assert (claimed.told, standing.told) == (["process ended"], [])
 
 
-def test_what_stands_from_before_its_end_is_taken_back_later() -> None:
-    old, new = FakeHop(since=1.0), FakeHop(since=5.0)
-    group = group_with(old, new, ready=(11,))
-    group.take_back(before=4.0)
-    assert (old.told, new.told) == (["take back"], [])
-
-
 def test_a_request_is_found_while_it_is_claimed_and_for_a_while_afterwards() -> None:
     hop = FakeHop(7, pid=10)
     group = group_with(hop, ready=(10,))

@@ -168,11 +168,13 @@ class Group:
     def process_ended(self, pid: int, *, in_order: bool = False) -> None:
         """It is gone: its requests end, and what it may have had in hand unclaimed is offered to the others, in order.
 
-        A process that never was ready has accepted none.
+        Nobody knows which process has read a hop that has no claim (the listener's creator is all that SO_PEERCRED tells), so
+        all of the group's unclaimed hops may be taken back; a request keeps its first stamp. A process that never was ready has
+        accepted none.
 
         Args:
-            in_order: whether it has closed what it had. Only a child that the application forked can hold that still, so
-                it is taken back later (`take_back`): to do so now might cost a request of a process that is well.
+            in_order: whether it ended by itself when it was told to: then it has none in hand. To take hops back without need
+                may cost a request: of one whose claim comes between the last look and the shut.
         """
         was_ready = pid in self._ready
         self._ready.pop(pid, None)
@@ -183,17 +185,7 @@ class Group:
             if hop.pid == pid:
                 hop.process_ended()
         if was_ready and not in_order:
-            self.take_back(math.inf)
-
-    def take_back(self, before: float) -> None:
-        """What was offered before that moment, and was read, and has no claim, is offered again.
-
-        Nobody knows which process has read a hop that has no claim (the listener's creator is all that SO_PEERCRED tells), so
-        it is all of the group's; a request keeps its first stamp. One whose claim comes between the last look and the shut is
-        lost, so nobody does this without need.
-        """
-        for hop in tuple(self.standing):
-            if hop.since < before:
+            for hop in tuple(self.standing):
                 hop.take_back()
 
     def starts_fail(self, next_start: float, reason: str = "", details: str = "") -> None:

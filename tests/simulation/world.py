@@ -22,7 +22,6 @@ from anyio.lowlevel import checkpoint
 from gatekeep._host import GroupHome, Peer
 from gatekeep._process_options import ProcessOptions
 from gatekeep._settings import Bind
-from gatekeep.lifecycle._supervisor import HANDED_BACK
 
 from .actors import NOW, Actor, Steps
 from .daemons import SimDaemon, SimHome, SimProcess
@@ -264,8 +263,6 @@ class World:
         """The gateway closes its end of a connection. It must not have waited for a process that is dead."""
         holder = self.processes.of_owner(hop.peer.holder)
         waited = self.time.now - holder.ended if holder is not None and holder.end else 0.0
-        if holder is not None and holder.end == "exit status 0":
-            waited -= HANDED_BACK  # it had closed all of them, but a child may hold one
         if waited > TICK and not any(plan.hop is hop for plan in self.plans.values()):
             self.violation(f"{hop.name} was kept for {waited:.6f} s after the end of {hop.peer.holder}")
 

@@ -48,9 +48,6 @@ SPAWN_PAUSE = 0.5
 ECHO = 0.5
 """Seconds within which a signal at a process may be part of the gateway's own stop: systemd sends SIGTERM to all of them."""
 
-HANDED_BACK = 2.0
-"""Seconds after the end of a process that ended in order until what it may have left unclaimed is offered again."""
-
 _NO_FAILURE = _control.Failed("no process became ready", "")
 
 
@@ -300,10 +297,7 @@ class Supervisor:
         )
         child.life.exited()
         self._counters.process_ends += 1
-        in_order = is_planned and end == "exit status 0"
-        self._group.process_ended(child.pid, in_order=in_order)
-        if in_order and not self._stopping:
-            self._tasks.start_soon(self._take_back_later, now)
+        self._group.process_ended(child.pid, in_order=is_planned and end == "exit status 0")
         for fields in _postmortem.lost(child.row, self._group, now):
             self._log.error("process.lost_request", **self.describe(child), **fields)
         say = self._log.info if is_planned or child.failure else self._log.error
@@ -322,10 +316,6 @@ class Supervisor:
                 self._note_failure(child, end)
         finally:
             self._say_if_failing()
-
-    async def _take_back_later(self, ended: float) -> None:
-        await self._pause(HANDED_BACK)
-        self._group.take_back(ended)
 
     def _note_failure(self, child: Child, end: str) -> None:
         failure = child.failure or _control.Failed(
