@@ -427,7 +427,7 @@ def test_an_immediate_restart_after_a_kill_works_and_cleans_up(tmp_path: Path) -
     flags = ["--port", str(port), "--log-level", "error"]
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
     process = subprocess.Popen([*GATEKEEP, "serve", "apps:hello", *flags], cwd=TESTS, env=environment)
-    wait_until(lambda: is_listening(port))
+    wait_until(lambda: is_listening(port) and any(tmp_path.iterdir()))
     process.kill()
     process.wait()
     (stale,) = tmp_path.iterdir()
