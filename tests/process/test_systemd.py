@@ -45,7 +45,7 @@ class Manager:
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Manager, str]]:
     address = (
-        f"{tmp_path}/notify" if request.param == "path" else f"@gatekeep-test-{os.getpid()}-{id(tmp_path)}"
+        f"{tmp_path}/notify" if request.param == "path" else f"@gatekeep-test-{os.getpid()}-{tmp_path.name}"
     )
     manager = Manager(address)
     yield manager, address
