@@ -57,6 +57,7 @@ class Sleep:
         for child in self._sleepers:
             child.vacates.set()
         self._sleepers.clear()
+        self._group.wake = None
 
     def _wake(self, tasks: TaskGroup) -> None:
         """A request was offered, or waits: one seat is filled if no process is ready, or the wait is long."""

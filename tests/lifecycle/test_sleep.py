@@ -1,0 +1,33 @@
+"""Seats that nobody wants, at the end of their group."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import anyio
+import pytest
+
+from gatekeep._group import Group
+from gatekeep.lifecycle._sleep import Sleep
+
+
+class Offer:
+    """A hop that has stood for a second."""
+
+    since = 0.0
+    pid = 0
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_request_that_is_offered_while_the_group_stops_wakes_nobody(backend: str) -> None:
+    async def story() -> None:
+        group, child = Group("default", 1, ""), SimpleNamespace(vacates=anyio.Event())
+        sleep = Sleep(group, SimpleNamespace(now=lambda: 1.0), lambda: False)  # type: ignore[arg-type]
+        async with anyio.create_task_group() as tasks:
+            assert sleep.lie_down(child, tasks) == 1  # type: ignore[arg-type]
+            sleep.end()
+            assert child.vacates.is_set(), "its seat's task shall end"
+            assert not sleep.holds(child)  # type: ignore[arg-type]
+            group.enter(Offer())  # type: ignore[arg-type]
+
+    anyio.run(story, backend=backend)
