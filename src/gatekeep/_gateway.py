@@ -159,7 +159,8 @@ class Gateway:
 
     def _status(self, addresses: tuple[str, ...], supervisor: Supervisor) -> GatewayStatus:
         numbers = self.statistics()
-        group = supervisor.group
+        group = self._group
+        assert group is not None
         return GatewayStatus(
             version=__version__,
             pid=os.getpid(),

@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 from gatekeep._frames import Decoder
 from gatekeep.lifecycle import _control
 from gatekeep.lifecycle._control import DaemonSettings, Failed, Kind, LogRecord, Ready, Stacks, Thread
+from gatekeep.lifecycle._drain import Order
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 COUNT = st.integers(0, 2**31)
@@ -92,7 +93,14 @@ def test_stacks_arrive_as_they_were_sent(stacks: Stacks) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "kind"), [(_control.STOP, Kind.STOP), (_control.ASK, Kind.ASK), (_control.BEAT, Kind.BEAT)]
+    ("sent", "kind"),
+    [
+        (_control.ORDER_FRAMES[Order.HOPE], Kind.HOPE),
+        (_control.ORDER_FRAMES[Order.FINISH], Kind.FINISH),
+        (_control.ORDER_FRAMES[Order.STOP], Kind.STOP),
+        (_control.ASK, Kind.ASK),
+        (_control.BEAT, Kind.BEAT),
+    ],
 )
 def test_some_frames_have_no_payload(sent: bytes, kind: Kind) -> None:
     assert one_frame(sent) == (kind, b"")

@@ -41,12 +41,6 @@ if TYPE_CHECKING:
 
 _DOES = {Order.HOPE: "hopes", Order.FINISH: "finishes", Order.STOP: "stops"}
 
-_ORDERS = {
-    int(_control.Kind.HOPE): Order.HOPE,
-    int(_control.Kind.FINISH): Order.FINISH,
-    int(_control.Kind.STOP): Order.STOP,
-}
-
 POINTS = ("before accept", "after envelope", "before GO", "after GO", "mid data", "before END")
 """Where a process may die while it has to do with a request."""
 
@@ -402,7 +396,7 @@ class SimDaemon:
         except OSError:
             data = b""
         decoder.feed(data)
-        orders = [_ORDERS[kind] for kind, _ in decoder.frames() if kind in _ORDERS]
+        orders = [_control.ORDERS[kind] for kind, _ in decoder.frames() if kind in _control.ORDERS]
         for order in orders if data else [Order.STOP]:
             self._ordered(order)
 

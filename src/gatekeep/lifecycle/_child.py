@@ -25,8 +25,6 @@ LOG_PACKET = 1 << 18
 UNREADABLE = (FrameError, ProcessStateError, msgspec.MsgspecError, ValueError, KeyError, RecursionError)
 """What bytes that are no message of ours end in."""
 
-_ORDERS = {Order.HOPE: _control.HOPE, Order.FINISH: _control.FINISH, Order.STOP: _control.STOP}
-
 
 class Ears(Protocol):
     """Who is told what a process says."""
@@ -107,7 +105,7 @@ class Child:
         """Tell it; one that has not loaded its application would hear nothing, and gets a signal."""
         if self.ready_at is None:
             self.process.terminate()
-        self.send(_ORDERS[order])
+        self.send(_control.ORDER_FRAMES[order])
 
     def send(self, data: bytes) -> None:
         """Send it a message, if it reads any."""

@@ -20,6 +20,7 @@ from gatekeep._deadlines import fire_after
 from gatekeep._frames import frame
 from gatekeep._process_options import display_name
 from gatekeep._settings import GroupSettings, never_if_zero
+from gatekeep.lifecycle._drain import Order
 from gatekeep.lifecycle._slots import rows_for
 
 
@@ -219,9 +220,10 @@ decode_stacks = msgspec.msgpack.Decoder(Stacks).decode
 decode_wish = msgspec.msgpack.Decoder(Wish).decode
 decode_log = msgspec.msgpack.Decoder(LogRecord).decode
 
-HOPE = frame(Kind.HOPE)
-FINISH = frame(Kind.FINISH)
-STOP = frame(Kind.STOP)
+ORDERS = {int(Kind.HOPE): Order.HOPE, int(Kind.FINISH): Order.FINISH, int(Kind.STOP): Order.STOP}
+"""The kinds of frames that are orders; the other orders are for nobody but the gateway itself."""
+
+ORDER_FRAMES = {order: frame(kind) for kind, order in ORDERS.items()}
 ASK = frame(Kind.ASK)
 BEAT = frame(Kind.BEAT)
 

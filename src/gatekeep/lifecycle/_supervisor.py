@@ -85,7 +85,7 @@ class Supervisor:
         self.on_folders: Callable[[list[str]], None] = lambda folders: None
         self._host = host
         self._settings = settings
-        self._group = self.group = group
+        self._group = group
         self._home = home
         self._counters = counters
         self._log = log

@@ -16,8 +16,6 @@ from gatekeep.lifecycle import _control
 from gatekeep.lifecycle._control import DaemonSettings, Kind, Stacks
 from gatekeep.lifecycle._drain import Order
 
-_ORDERS = {Kind.HOPE: Order.HOPE, Kind.FINISH: Order.FINISH, Kind.STOP: Order.STOP}
-
 
 class Control:
     """The daemon's end of the control socket, blocking."""
@@ -92,8 +90,8 @@ class Control:
         for kind, _ in self._decoder.frames():
             if kind == Kind.ASK:
                 self._answer()
-            elif kind in _ORDERS:
-                yield _ORDERS[Kind(kind)]
+            elif kind in _control.ORDERS:
+                yield _control.ORDERS[kind]
 
     def _answer(self) -> None:
         try:
