@@ -352,8 +352,6 @@ class Supervisor:
             return
         if self._expects_stop and trigger not in (REQUEST_TIMEOUT, SCRIPT_REJECTED):
             return  # it can serve until then
-        if not trigger.succeeded and not child.is_serving:
-            return  # its replacement is under way, and it is there until then
         is_needed = not any(other.life.stays for other in self._children.values() if other is not child)
         was_serving = child.is_serving
         orders = child.life.drain(trigger, self._host.clock.now(), is_needed=is_needed)
