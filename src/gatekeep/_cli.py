@@ -118,7 +118,7 @@ def _commands() -> None:
     """The gateway that Python web applications cannot hang."""
 
 
-@_commands.command("serve")
+@_commands.command("serve", short_help="Serve an application.")
 @click.argument("app")
 @_settings_options
 @click.option("--host", metavar="HOST", help="Listen on this host; with --port the same as --bind HOST:PORT.")

@@ -24,7 +24,7 @@ LOOK = 0.25
 """Seconds between looks where a command waits for something."""
 
 
-@click.command("stacks")
+@click.command("stacks", short_help="What all threads of its processes do.")
 @click.argument("pid", type=int, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def stacks(pid: int | None, as_json: bool) -> None:
@@ -78,7 +78,7 @@ def _answer(gateway: Running, command: str, form: type[T], **arguments: Any) -> 
     return _console.result(answer, form)
 
 
-@click.command("status")
+@click.command("status", short_help="What a running gateway does.")
 @click.argument("pid", type=int, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(pid: int | None, as_json: bool) -> None:
@@ -97,7 +97,7 @@ def _status(gateway: Running) -> GatewayStatus:
     return _ask(gateway, "status", _console.Status).status
 
 
-@click.command("reload")
+@click.command("reload", short_help="Replace all processes, one after the other.")
 @click.argument("pid", type=int, required=False)
 @click.option("--wait", is_flag=True, help="Return when all old processes have gone.")
 def reload(pid: int | None, wait: bool) -> None:
@@ -136,7 +136,7 @@ def _wait_until_replaced(gateway: Running, pids: set[int]) -> None:
         time.sleep(LOOK)
 
 
-@click.command("drain")
+@click.command("drain", short_help="Replace one process now.")
 @click.argument("process", type=int)
 @click.option("--gateway", "pid", type=int, metavar="PID", help="Ask this gateway only.")
 def drain(process: int, pid: int | None) -> None:
@@ -168,7 +168,7 @@ def _owner_of(process: int, gateways: list[Running]) -> Running | None:
     return None
 
 
-@click.command("stop")
+@click.command("stop", short_help="Stop a running gateway.")
 @click.argument("pid", type=int, required=False)
 @click.option("--now", is_flag=True, help="Wait for nothing: requests in flight are lost.")
 def stop(pid: int | None, now: bool) -> None:
