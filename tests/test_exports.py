@@ -11,8 +11,9 @@ import pytest
 import gatekeep
 
 NAMES = """
-    CannotStart ClientDisconnected GatekeepError Gateway GroupSettings HttpSettings Outcome ReloadSettings RequestInterrupted
-    RequestTimeout Served Settings SettingsError Stage Statistics
+    CannotStart ClientDisconnected Event GatekeepError Gateway GroupSettings HttpSettings Outcome ProcessStopping ReloadSettings
+    RequestFinished RequestInterrupted RequestRaised RequestStarted RequestTimeout Served Settings SettingsError Stage Statistics
+    request_data subscribe_events
 """
 
 SOURCE = str(Path(gatekeep.__file__).parents[1])
@@ -32,7 +33,7 @@ def loaded_after(code: str) -> set[str]:
 
 def test_these_are_the_public_names() -> None:
     assert gatekeep.__all__ == NAMES.split()
-    assert dir(gatekeep) == [*NAMES.split(), "__version__"]
+    assert dir(gatekeep) == sorted([*NAMES.split(), "__version__"])
 
 
 @pytest.mark.parametrize("name", NAMES.split())
@@ -83,6 +84,13 @@ def test_a_daemon_process_loads_neither_an_event_loop_nor_the_front(module: str)
     )
     assert not [name for name in loaded if name.startswith(front)]
     assert "gatekeep.lifecycle._supervisor" not in loaded
+
+
+def test_hooks_load_neither_an_event_loop_nor_the_front() -> None:
+    loaded = loaded_after(
+        "from gatekeep import request_data, subscribe_events, ProcessStopping, RequestTimeout"
+    )
+    assert not (HEAVY | {"msgspec", "socket"}) & loaded
 
 
 def test_a_gateway_loads_trio_and_the_second_codec_only_where_they_are_used() -> None:

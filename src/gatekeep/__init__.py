@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from gatekeep._errors import CannotStart, GatekeepError, SettingsError
     from gatekeep._events import Outcome
     from gatekeep._gateway import Gateway, Served
+    from gatekeep._hooks import (
+        Event,
+        ProcessStopping,
+        RequestFinished,
+        RequestRaised,
+        RequestStarted,
+        request_data,
+        subscribe_events,
+    )
     from gatekeep._settings import GroupSettings, HttpSettings, ReloadSettings, Settings
     from gatekeep._stages import Stage
     from gatekeep._statistics import Statistics
@@ -23,35 +32,49 @@ _HOMES = {
     "RequestInterrupted": "_errors",
     "RequestTimeout": "_errors",
     "CannotStart": "_errors",
+    "Event": "_hooks",
     "Gateway": "_gateway",
     "GatekeepError": "_errors",
     "GroupSettings": "_settings",
     "HttpSettings": "_settings",
     "ReloadSettings": "_settings",
     "Outcome": "_events",
+    "ProcessStopping": "_hooks",
+    "RequestFinished": "_hooks",
+    "RequestRaised": "_hooks",
+    "RequestStarted": "_hooks",
     "Served": "_gateway",
     "Settings": "_settings",
     "SettingsError": "_errors",
     "Stage": "_stages",
     "Statistics": "_statistics",
+    "request_data": "_hooks",
+    "subscribe_events": "_hooks",
 }
 
 __all__ = [
     "CannotStart",
     "ClientDisconnected",
+    "Event",
     "GatekeepError",
     "Gateway",
     "GroupSettings",
     "HttpSettings",
     "Outcome",
+    "ProcessStopping",
     "ReloadSettings",
+    "RequestFinished",
     "RequestInterrupted",
+    "RequestRaised",
+    "RequestStarted",
     "RequestTimeout",
     "Served",
     "Settings",
     "SettingsError",
     "Stage",
     "Statistics",
+    "request_data",
+    "subscribe_events",
 ]
 
 __version__ = "0.1.0"

@@ -77,8 +77,8 @@ class SilentLogger:
 
 
 def request_name(number: int) -> str:
-    """The request's number as people see it: 16 hexadecimal digits."""
-    return f"{number:016x}"
+    """The request's number as people see it: 16 hexadecimal digits. (Its end, while it is told, has the negative one.)"""
+    return f"{abs(number):016x}"
 
 
 class Record:

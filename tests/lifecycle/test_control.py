@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 
 from gatekeep._frames import Decoder
 from gatekeep.lifecycle import _control
-from gatekeep.lifecycle._control import DaemonSettings, Failed, Kind, LogRecord, Ready, Stacks, Thread
+from gatekeep.lifecycle._control import DaemonSettings, Failed, Kind, LogRecord, Ready, Stacks, Thread, Why
 from gatekeep.lifecycle._drain import Order
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -95,15 +95,27 @@ def test_stacks_arrive_as_they_were_sent(stacks: Stacks) -> None:
 @pytest.mark.parametrize(
     ("sent", "kind"),
     [
-        (_control.ORDER_FRAMES[Order.HOPE], Kind.HOPE),
-        (_control.ORDER_FRAMES[Order.FINISH], Kind.FINISH),
-        (_control.ORDER_FRAMES[Order.STOP], Kind.STOP),
         (_control.ASK, Kind.ASK),
         (_control.BEAT, Kind.BEAT),
     ],
 )
 def test_some_frames_have_no_payload(sent: bytes, kind: Kind) -> None:
     assert one_frame(sent) == (kind, b"")
+
+
+@pytest.mark.parametrize(
+    ("order", "kind"), [(Order.HOPE, Kind.HOPE), (Order.FINISH, Kind.FINISH), (Order.STOP, Kind.STOP)]
+)
+@given(st.builds(Why, TEXT, TEXT))
+def test_an_order_arrives_with_its_reason(order: Order, kind: Kind, why: Why) -> None:
+    got, payload = one_frame(_control.order_frame(order, why))
+    assert (got, _control.ORDERS[got], _control.decode_why(payload)) == (kind, order, why)
+
+
+@pytest.mark.parametrize("order", [Order.RESTART, Order.KILL])
+def test_what_is_done_to_a_process_is_not_told_to_it(order: Order) -> None:
+    with pytest.raises(KeyError):
+        _control.order_frame(order, _control.GATEWAY_STOPS)
 
 
 TO_DAEMON = (Kind.SETTINGS, Kind.HOPE, Kind.FINISH, Kind.STOP, Kind.ASK)
@@ -123,6 +135,7 @@ def test_what_has_no_kind_is_not_sent() -> None:
     [
         _control.decode_settings,
         _control.decode_ready,
+        _control.decode_why,
         _control.decode_failed,
         _control.decode_log,
         _control.decode_stacks,

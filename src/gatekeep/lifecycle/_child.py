@@ -56,6 +56,7 @@ class Child:
         failure: why it could not load the application.
         ready_at: since when it takes requests; None if it never did.
         generation: of the reload that it was started after.
+        why: what asks for its end, once something does.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Child:
         self.started = now
         self.ready_at: float | None = None
         self.generation = 0
+        self.why = _control.GATEWAY_STOPS
         self.settled, self.vacates = anyio.Event(), anyio.Event()
         self.failure: _control.Failed | None = None
         self.questions: list[Question] = []
@@ -105,7 +107,7 @@ class Child:
         """Tell it; one that has not loaded its application would hear nothing, and gets a signal."""
         if self.ready_at is None:
             self.process.terminate()
-        self.send(_control.ORDER_FRAMES[order])
+        self.send(_control.order_frame(order, self.why))
 
     def send(self, data: bytes) -> None:
         """Send it a message, if it reads any."""

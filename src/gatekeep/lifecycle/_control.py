@@ -3,8 +3,8 @@
     gateway → daemon   SETTINGS (first)   HOPE   FINISH   STOP   ASK
     daemon → gateway   READY   FAILED   BEAT   STACKS (the answer to ASK)   WISH
 
-HOPE, FINISH and STOP are the orders of a drain (see `_drain.Order`): each may follow those before it. A WISH is a reason for a
-drain that the daemon has found itself; whether and when there is one decides the gateway.
+HOPE, FINISH and STOP are the orders of a drain (see `_drain.Order`): each may follow those before it, and says why. A WISH is a
+reason for a drain that the daemon has found itself; whether and when there is one decides the gateway.
 
 An end of stream at the daemon means that the gateway is gone; at the gateway it means nothing: the process's end comes from
 the system.
@@ -157,6 +157,21 @@ class Ready(msgspec.Struct, array_like=True):
     folders: list[str] = []
 
 
+class Why(msgspec.Struct, array_like=True, frozen=True):
+    """Why a process must end: goes with every order. Of several the process believes the first.
+
+    Attributes:
+        trigger: its name in `_triggers.TRIGGERS`, or "stop".
+        reason: a sentence.
+    """
+
+    trigger: str
+    reason: str
+
+
+GATEWAY_STOPS = Why("stop", "the gateway stops")
+
+
 class Wish(msgspec.Struct, array_like=True):
     """Something asks for this process's end.
 
@@ -218,12 +233,13 @@ decode_ready = msgspec.msgpack.Decoder(Ready).decode
 decode_failed = msgspec.msgpack.Decoder(Failed).decode
 decode_stacks = msgspec.msgpack.Decoder(Stacks).decode
 decode_wish = msgspec.msgpack.Decoder(Wish).decode
+decode_why = msgspec.msgpack.Decoder(Why).decode
 decode_log = msgspec.msgpack.Decoder(LogRecord).decode
 
 ORDERS = {int(Kind.HOPE): Order.HOPE, int(Kind.FINISH): Order.FINISH, int(Kind.STOP): Order.STOP}
 """The kinds of frames that are orders; the other orders are for nobody but the gateway itself."""
 
-ORDER_FRAMES = {order: frame(kind) for kind, order in ORDERS.items()}
+_ORDER_KINDS = {order: kind for kind, order in ORDERS.items()}
 ASK = frame(Kind.ASK)
 BEAT = frame(Kind.BEAT)
 
@@ -234,3 +250,8 @@ BEAT_INTERVAL = 1.0
 def encode(message: msgspec.Struct) -> bytes:
     """One message as a frame."""
     return frame(_KINDS[type(message)], _encode(message))
+
+
+def order_frame(order: Order, why: Why) -> bytes:
+    """An order as a frame."""
+    return frame(_ORDER_KINDS[order], _encode(why))

@@ -148,6 +148,7 @@ class Supervisor:
         """Stop all processes: each has shutdown-timeout to finish what it runs, then it is killed. `run` returns after that."""
         self._begin_stop()
         for child in tuple(self._children.values()):
+            child.why = _control.GATEWAY_STOPS
             self.obey(child, child.life.stop(self._host.clock.now()))
         with anyio.move_on_after(self._settings.shutdown_timeout):
             await self._finished.wait()
@@ -355,6 +356,8 @@ class Supervisor:
         is_needed = not any(other.life.stays for other in self._children.values() if other is not child)
         was_serving = child.is_serving
         orders = child.life.drain(trigger, self._host.clock.now(), is_needed=is_needed)
+        if orders or child.life.trigger is trigger:
+            child.why = _control.Why(trigger.name, reason)
         if was_serving:
             self._log.info(
                 "drain.started",

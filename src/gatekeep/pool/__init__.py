@@ -9,6 +9,6 @@ _patience   when to leave work to others     _disconnected  whether anybody stil
 _fork       children of the application      _hop           reads and writes, bounded by socket-timeout
 _log        what it prints and logs        _monitor       end requests that do not end
 _region     where it may be interrupted    _stacks        what a thread is doing, and sending it an exception
-_setup      its shown name, folder, limits
+_setup      its shown name, folder, limits   _announce      tell the application's subscribers
 _blocked    end a blocked system call      _syscalls, _peers   what it waits for, and who is at the other end
 """

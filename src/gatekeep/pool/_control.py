@@ -13,16 +13,22 @@ from typing import Any
 
 from gatekeep._frames import Decoder
 from gatekeep.lifecycle import _control
-from gatekeep.lifecycle._control import DaemonSettings, Kind, Stacks
+from gatekeep.lifecycle._control import DaemonSettings, Kind, Stacks, Why
 from gatekeep.lifecycle._drain import Order
 
 
 class Control:
-    """The daemon's end of the control socket, blocking."""
+    """The daemon's end of the control socket, blocking.
+
+    Attributes:
+        why: what came with the first order; until one comes, only the gateway's own end can be the reason.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self.load_time = 0.0
+        self.why = Why("gateway-gone", "the gateway is gone")
+        self._is_ordered = False
         self._decoder = Decoder()
         self._sending = threading.Lock()
         self._wake_reader, self._wake_writer = os.pipe()
@@ -87,10 +93,12 @@ class Control:
             self._poll.unregister(self.socket)
             yield Order.STOP  # the gateway is gone
         self._decoder.feed(data)
-        for kind, _ in self._decoder.frames():
+        for kind, payload in self._decoder.frames():
             if kind == Kind.ASK:
                 self._answer()
             elif kind in _control.ORDERS:
+                if not self._is_ordered:
+                    self._is_ordered, self.why = True, _control.decode_why(payload)
                 yield _control.ORDERS[kind]
 
     def _answer(self) -> None:

@@ -19,6 +19,7 @@ import time
 import traceback
 from typing import Any, NoReturn
 
+from gatekeep import _hooks
 from gatekeep._deadlines import is_stale
 from gatekeep._events import request_name
 from gatekeep._host import DUMP_SIGNAL
@@ -28,6 +29,7 @@ from gatekeep.lifecycle._control import DaemonSettings, Failed, Ready, Stacks, T
 from gatekeep.lifecycle._drain import Order
 from gatekeep.lifecycle._slots import Board, RowState, board_size
 from gatekeep.lifecycle._triggers import Trigger
+from gatekeep.pool._announce import Farewell
 from gatekeep.pool._control import Control, Guard
 from gatekeep.pool._disconnected import Disconnected
 from gatekeep.pool._fork import became_child, end_if_child
@@ -209,6 +211,7 @@ class Daemon:
         self._wishes: set[Trigger] = set()
         self._order: Order | None = None
         self._must_end = math.inf
+        self._farewell = Farewell(log)
         self._monitor = Monitor(
             [worker.region for worker in self._crew.workers],
             log,
@@ -271,7 +274,7 @@ class Daemon:
         if self._order is Order.STOP and now >= self._must_end:
             self._log.error("process.shutdown_timeout", timeout=self._shutdown_timeout)
             return True
-        return self._order is not Order.HOPE and self._is_idle()
+        return self._order is not Order.HOPE and self._is_idle() and self._farewell.is_over()
 
     def _obey(self, order: Order) -> None:
         """An order, or what must be done without one: HOPE, FINISH and STOP follow each other, and never go back."""
@@ -282,6 +285,8 @@ class Daemon:
             self._must_end = time.monotonic() + self._shutdown_timeout
         if order is not Order.HOPE:
             self._stop_accepting()
+            assert self._control is not None
+            self._farewell.begin(self._control.why)
 
     def _stop_accepting(self) -> None:
         self._row.set_state(RowState.STOPPING)
@@ -342,6 +347,7 @@ class Daemon:
             return
         self._row.begin(worker.number, envelope.request, accepted)
         token = current_request.set(envelope.request)
+        _hooks.current_data.set({})
         try:
             self._run(hop, envelope, worker, accepted)
         except Exception as error:
@@ -351,6 +357,7 @@ class Daemon:
             for stream in self._output:
                 stream.lines.finish_line()
             current_request.reset(token)
+            _hooks.current_data.set(None)
             self._row.end(worker.number)
         if self._maximum_requests and self._crew.served >= self._maximum_requests:
             self._wish(_triggers.MAXIMUM_REQUESTS, f"it has had {self._maximum_requests} requests")
@@ -392,7 +399,7 @@ def _describe(name: str, stack: str, worker: Worker | None, now: float) -> Threa
     if not region.request:
         return Thread(name, worker.number, 0, "", "", 0.0, stack)
     elapsed = region.elapsed(now)
-    return Thread(name, worker.number, region.request, region.method, region.path, elapsed, stack)
+    return Thread(name, worker.number, abs(region.request), region.method, region.path, elapsed, stack)
 
 
 def _stamp(environ: dict[str, Any], envelope: Envelope, accepted: float) -> None:

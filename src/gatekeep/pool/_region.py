@@ -65,7 +65,8 @@ class Region:
     As a context it masks the thread: nobody interrupts what is done inside.
 
     Attributes:
-        request: the number of the request that the application has; 0 for none.
+        request: the number of the request that the application has; 0 for none. Negative while its subscribers are told that
+            it is over.
         began: when it got it, or the one before (`time.monotonic`).
         ident, tid: the thread, as Python and as the kernel number it.
         responder: the request's response.

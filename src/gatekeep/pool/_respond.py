@@ -146,6 +146,11 @@ class Responder:
         self.started = False
         self.excess = 0
 
+    @property
+    def sent_status(self) -> int:
+        """The status of the head that has gone out; 0 before."""
+        return self._status[0] if self.started else 0
+
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:

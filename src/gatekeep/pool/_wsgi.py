@@ -6,10 +6,11 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from gatekeep import __version__
+from gatekeep import __version__, _hooks
 from gatekeep._errors import RequestInterrupted, RequestTimeout
 from gatekeep._events import Logger
 from gatekeep._stages import Stage
+from gatekeep.pool._announce import tell_end, tell_start
 from gatekeep.pool._fork import end_if_child
 from gatekeep.pool._input import BodyCut
 from gatekeep.pool._loader import Application
@@ -58,6 +59,8 @@ def run(
     region.enter(request, responder, environ["REQUEST_METHOD"], environ["PATH_INFO"])
     error: BaseException | None
     try:
+        if _hooks.subscribers:
+            tell_start(environ, region, log)
         error = _call(application, environ, body, responder, region, clock)
     except RequestInterrupted as interrupted:
         error = interrupted
@@ -65,6 +68,8 @@ def run(
     if error is not None:
         _tell_error(error, responder, clock, log)
     _tell_cuts(responder, log)
+    if _hooks.subscribers:
+        tell_end(environ, responder, region, request, error, log)
 
 
 def _leave(region: Region) -> BaseException | None:
