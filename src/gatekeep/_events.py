@@ -81,6 +81,9 @@ def request_name(number: int) -> str:
     return "%016x" % number  # noqa: UP031 (an f-string costs twice as much)
 
 
+_PARSE = Stage.PARSE  # looking a member up in its class costs a tenth of a microsecond in Python 3.11
+
+
 class Record:
     """One request's story, filled in as it goes; all stamps are seconds of the shared monotonic clock, 0.0 for never.
 
@@ -134,7 +137,7 @@ class Record:
         ) = 0.0
         self.method = self.path = self.protocol = self.group = self.reason = self.timer = ""
         self.action: Action | None = None
-        self.stage = Stage.PARSE
+        self.stage = _PARSE
         self.outcome: Outcome | None = None
         self.status = self.pid = self.attempts = self.body_in = self.body_out = self.memory_growth = 0
         self.thread = -1

@@ -26,6 +26,10 @@ from gatekeep.transport._probes import Health, Probe, not_found
 from gatekeep.transport._relay import relay
 
 
+# Looking a member up in its class costs a tenth of a microsecond in Python 3.11.
+_ROUTE, _RESPOND, _SERVED = Stage.ROUTE, Stage.RESPOND, Outcome.SERVED
+
+
 def limits_of(settings: HttpSettings) -> Limits:
     """What the codecs are to enforce."""
     return Limits(
@@ -151,7 +155,7 @@ class Front:
                 await self._answer_probe(exchange, probe)
             else:
                 await self._pass_on(exchange)
-            record.outcome = Outcome.SERVED
+            record.outcome = _SERVED
         except RequestFailed as failure:
             await self._fail(exchange, failure)
         except anyio.get_cancelled_exc_class():
@@ -202,8 +206,8 @@ class Front:
 
     def _describe(self, exchange: Http1Exchange) -> None:
         record, head = exchange.record, exchange.head
-        record.describe(head.method, head.path, head.version)
-        record.stage = Stage.ROUTE
+        record.method, record.path, record.protocol = head.method, head.path, head.version
+        record.stage = _ROUTE
         self._counters.dropped_fields += head.dropped
         if self._says_debug:
             name = request_name(record.number)
@@ -212,7 +216,7 @@ class Front:
     def answered(self, record: Record) -> None:
         """The application's head has come."""
         record.answered = self.now()
-        record.stage = Stage.RESPOND
+        record.stage = _RESPOND
         if self._says_debug:
             self._log.debug("run.answered", request_id=request_name(record.number), status=record.status)
 
