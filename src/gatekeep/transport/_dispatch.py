@@ -20,7 +20,6 @@ from gatekeep.transport._claim import SETTLED, Attempts, State
 from gatekeep.transport._connect import Entrance
 from gatekeep.transport._hop import Hop
 
-
 # Looking a member up in its class costs a tenth of a microsecond in Python 3.11.
 _CONNECT, _QUEUE, _RUN, _STARTED = Stage.CONNECT, Stage.QUEUE, Stage.RUN, State.STARTED
 

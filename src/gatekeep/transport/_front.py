@@ -25,7 +25,6 @@ from gatekeep.transport._http1 import Http1Connection, Patience
 from gatekeep.transport._probes import Health, Probe, not_found
 from gatekeep.transport._relay import relay
 
-
 # Looking a member up in its class costs a tenth of a microsecond in Python 3.11.
 _ROUTE, _RESPOND, _SERVED = Stage.ROUTE, Stage.RESPOND, Outcome.SERVED
 
