@@ -126,25 +126,24 @@ class Channel:
 
         Where most sends go through at once this saves a coroutine for each; it does not look after the checkpoints.
         """
-        sent = self._send_some(data)
-        return None if sent == len(data) else memoryview(data)[sent:]
+        size = len(data)
+        self._credit -= size + OPERATION_COST
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        return None if sent == size else memoryview(data)[sent:]
 
     def send_parts_nowait(self, parts: list[bytes | memoryview]) -> list[bytes | memoryview]:
         """As much of them as goes at once, in one write where they are small; what is left."""
         if len(parts) > 1 and sum(map(len, parts)) <= READ_SIZE:
-            parts = [b"".join(parts)]
+            rest = self.send_nowait(b"".join(parts))
+            return [rest] if rest else []
         for index, part in enumerate(parts):
             rest = self.send_nowait(part)
             if rest:
                 return [rest, *parts[index + 1 :]]
         return []
-
-    def _send_some(self, data: bytes | memoryview) -> int:
-        self._credit -= len(data) + OPERATION_COST
-        try:
-            return self.socket.send(data)
-        except BlockingIOError:
-            return 0
 
     async def send_rest(self, rest: memoryview) -> None:
         """What `send_nowait` has left."""
@@ -153,10 +152,12 @@ class Channel:
             with anyio.move_on_after(self._send_timeout) as patience:
                 await self._waiter.wait_writable()
             # The kernel calls a socket writable only when much of its buffer is free: a slow reader may have taken something.
-            sent = self._send_some(rest)
-            if patience.cancelled_caught and not sent:
+            left = self.send_nowait(rest)
+            if left is None:
+                return
+            if patience.cancelled_caught and len(left) == len(rest):
                 raise WaitExpired(f"nothing was taken for {self._send_timeout:g} s")
-            rest = rest[sent:]
+            rest = left
 
     async def _yield(self) -> None:
         self._credit = CHECKPOINT_BYTES

@@ -12,6 +12,7 @@ HEADER = Struct("!BI")
 """Kind and length of a frame, in network order."""
 
 _HEADER_SIZE = HEADER.size
+_read_header = HEADER.unpack_from
 
 LIMIT = 4 << 20
 """No structured frame is larger (bytes): the front's limits on a request's head end far below it."""
@@ -73,19 +74,20 @@ class Decoder:
             return self._piece(start)
         body = start + _HEADER_SIZE
         buffer = self._buffer
-        if len(buffer) < body:
+        there = len(buffer)
+        if there < body:
             return None
-        kind, length = HEADER.unpack_from(buffer, start)
+        kind, length = _read_header(buffer, start)
+        end = body + length
+        if end <= there and length <= self._limit:
+            self._position = end
+            return kind, buffer[body:end]
         if kind in self._streamed:
             self._kind, self._left, self._position = kind, length, body
             return self._piece(body) if length else (kind, b"")
         if length > self._limit:
             raise FrameError(f"a frame of kind {kind} and {length} bytes, the limit is {self._limit}")
-        end = body + length
-        if len(buffer) < end:
-            return None
-        self._position = end
-        return kind, buffer[body:end]
+        return None
 
     def _piece(self, start: int) -> tuple[int, bytes] | None:
         piece = self._buffer[start : start + self._left]

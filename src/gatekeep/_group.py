@@ -89,7 +89,8 @@ class Group:
         self.standing.pop(hop, None)
         if hop in self._claimed:
             del self._claimed[hop]
-            self._streams.pop(hop, None)
+            if self._streams:
+                self._streams.pop(hop, None)
             self._left.append(hop.record)
 
     def claimed(self, hop: Hop) -> None:

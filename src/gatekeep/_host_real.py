@@ -56,9 +56,9 @@ class RealNet:
         self._hub: Hub | None = None
         if hasattr(select, "epoll"):
             self._hub = Hub(AsyncioLoop() if is_asyncio() else TrioLoop())
-            self._make_waiter: Callable[[Any], Waiter] = self._hub.waiter
+            self.waiter: Callable[[Any], Waiter] = self._hub.waiter
         else:
-            self._make_waiter = LoopWaiter if is_asyncio() else TrioWaiter
+            self.waiter = LoopWaiter if is_asyncio() else TrioWaiter
         self._unix: dict[Bind, tuple[int, int]] = {}
 
     def listen(self, bind: Bind, backlog: int) -> Sequence[tuple[Listener, str]]:
@@ -144,9 +144,6 @@ class RealNet:
             return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
         except OSError:
             return 0  # not every system tells it for these sockets
-
-    def waiter(self, sock: Socket | Listener) -> Waiter:
-        return self._make_waiter(sock)
 
     def close(self) -> None:
         """Wait for nothing any more."""
@@ -341,7 +338,7 @@ class RealProcess:
         self._oom_kills = oom_kills
 
     async def wait(self) -> str:
-        waiter = self._net._make_waiter(_Descriptor(self._pidfd))
+        waiter = self._net.waiter(_Descriptor(self._pidfd))
         try:
             while (status := self._popen.poll()) is None:
                 await waiter.wait_readable()

@@ -483,8 +483,12 @@ def test_a_waiting_reader_is_interrupted(sockets: Sockets, backend: str) -> None
     async def main() -> None:
         front, worker = sockets.connect(), sockets.accept()
         waiter = sockets.net.waiter(front)
+
+        async def wait() -> None:
+            await waiter.wait_readable()
+
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(waiter.wait_readable)
+            tasks.start_soon(wait)
             await _others_wait()
             waiter.interrupt()
         assert _fails(lambda: front.recv(10)) == "EAGAIN"

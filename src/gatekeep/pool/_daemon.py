@@ -193,7 +193,7 @@ class Daemon:
         self._rejects = settings.script_reloading == "strict"
         self._listener = listener
         self._log = log
-        self._output = output
+        self._finish_lines = tuple(stream.lines.finish_line for stream in output)
         self._pid = os.getpid()
         self._stack_size = settings.stack_size
         self._shutdown_timeout = settings.shutdown_timeout
@@ -338,7 +338,7 @@ class Daemon:
         return [*ours, self._listener.socket.fileno(), self._log.fileno()]
 
     def _serve(self, hop: socket.SocketType, worker: Worker) -> None:
-        accepted = time.monotonic()
+        accepted = worker.accepted_at
         envelope = pick_up(
             hop, self._pid, worker.number, accepted, queue_timeout=self._queue_timeout,
             socket_timeout=self._socket_timeout, rejects=self._is_outdated, log=self._log,
@@ -354,8 +354,8 @@ class Daemon:
             self._log.error("run.failed", reason="a fault of the gateway", traceback=format_error(error))
         finally:
             end_if_child()
-            for stream in self._output:
-                stream.lines.finish_line()
+            for finish_line in self._finish_lines:
+                finish_line()
             current_request.reset(token)
             _hooks.current_data.set(None)
             self._row.end(worker.number)

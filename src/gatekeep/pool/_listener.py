@@ -28,6 +28,8 @@ from gatekeep._host import OVERLOAD
 OVERLOAD_PAUSE = 0.1
 """Seconds of rest when the process is out of descriptors: the connection stays where another process may take it."""
 
+_UNIX, _STREAM = int(socket.AF_UNIX), int(socket.SOCK_STREAM)
+
 LOST = frozenset({errno.EBADF, errno.ENOTSOCK, errno.EINVAL})
 """The application has closed descriptors that were not its own: this process can never serve again, another one can."""
 
@@ -90,7 +92,7 @@ class Listener:
                 )
                 os._exit(1)
             return None
-        hop = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, _above_standard(fd))
+        hop = socket.SocketType(_UNIX, _STREAM, 0, fd if fd > 2 else _above_standard(fd))
         # The application may have called socket.setdefaulttimeout, which is not meant for our sockets.
         if hop.gettimeout() is not None:
             hop.settimeout(None)
@@ -116,8 +118,6 @@ class Listener:
 
 def _above_standard(fd: int) -> int:
     """The same connection under a number that no standard stream has: an application may have closed one of these."""
-    if fd > 2:
-        return fd
     higher = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(fd)
     return higher

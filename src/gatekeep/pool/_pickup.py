@@ -13,7 +13,7 @@ from gatekeep._events import Logger, SilentLogger, request_name
 from gatekeep._frames import HEADER, LIMIT
 from gatekeep._stages import Stage
 from gatekeep.pool._hop import HopTimedOut, receive
-from gatekeep.pool._verdict import Verdict, judge
+from gatekeep.pool._verdict import EXPIRED, REJECT, judge
 from gatekeep.transport import _wire
 from gatekeep.transport._wire import Kind
 
@@ -42,7 +42,7 @@ def read_envelope(hop: socket.SocketType, timeout: float = math.inf) -> _wire.En
         data += _receive(hop, timeout)
     if len(data) > size:
         raise NotARequest("something follows the envelope before the claim")
-    return _wire.decode_envelope(memoryview(data)[HEADER.size :])
+    return _wire.decode_envelope(data[HEADER.size :])
 
 
 def _receive(hop: socket.SocketType, timeout: float) -> bytes:
@@ -108,10 +108,10 @@ def pick_up(
         return None
     now = time.monotonic()
     verdict = judge(envelope, now, queue_timeout, is_outdated=rejects())
-    if verdict is Verdict.EXPIRED:
+    if verdict is EXPIRED:
         _discard(hop, envelope, now, log)
         return None
-    if verdict is Verdict.REJECT:
+    if verdict is REJECT:
         _say(hop, _wire.REJECT)
         return None
     return envelope if claim(hop, pid, thread, accepted) else None

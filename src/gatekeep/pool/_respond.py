@@ -34,7 +34,6 @@ _DATA = int(Kind.DATA)
 _STATUS = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ILLEGAL = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
-_LENGTH = re.compile(r"[0-9]{1,18}")
 _BODILESS = frozenset({204, 304})
 
 
@@ -167,9 +166,7 @@ class Responder:
                 exc_info = None  # PEP 3333: avoid a circular reference through the traceback
         elif self.called:
             raise ContractBroken("start_response was called a second time without exc_info")
-        self._status = _checked_status(status)
-        self._left = _checked_fields(headers)
-        self.fields = list(headers)  # checked now: what the application adds to its own later is not
+        self._status, self.fields, self._left = _checked(status, headers)
         self._bodiless = self._head_only or self._status[0] in _BODILESS
         self.called = True
         return self.write
@@ -185,45 +182,42 @@ class Responder:
             raise ContractBroken(f"the body consists of bytes, not of {type(data).__name__}")
         if data:
             with self._region:
-                self._send(self._frames(data))
+                head = [] if self.started else [self._head(time.monotonic())]
+                self._send(head + self._frame(data))
 
     def end(self, now: float, blocks: list[bytes] | tuple[bytes, ...] = ()) -> None:
         """The response is complete. `blocks` are what is left of it, known as a whole: all goes in one write if it is small.
+
+        The application has been left (`Region.leave`): nobody interrupts this.
 
         Raises:
             ContractBroken: `start_response` was not called, a block is not bytes, or less came than was declared.
             HopLost: nobody wants it.
         """
-        with self._region:
-            self._end(now, blocks)
-
-    def _end(self, now: float, blocks: list[bytes] | tuple[bytes, ...]) -> None:
-        if not self.started:
-            self._check_whole(blocks)
-        parts: list[bytes] = []
         for block in blocks:
             if not isinstance(block, bytes):
                 raise ContractBroken(f"the body consists of bytes, not of {type(block).__name__}")
-            if block:
-                parts += self._frames(block)
+        parts: list[bytes] = []
         if not self.started:
-            parts.append(self._head())
+            self._check_whole(sum(map(len, blocks)))
+            parts.append(self._head(now))
+        for block in blocks:
+            parts += self._frame(block)
         if self._left and not self._bodiless:
             self._send(parts)
             raise ContractBroken(f"the body ended {self._left} bytes short of its Content-Length")
-        parts.append(_wire.encode(_wire.End(now, self._grown())))
+        parts.append(_wire.encode(_wire.End(now, self._grown(now))))
         self._send(parts)
         self.ended = True
 
-    def _grown(self) -> int:
+    def _grown(self, now: float) -> int:
         """What the request added to the process's memory, as far as it was not told yet."""
-        if self._memory is None or time.monotonic() - self._region.began < LENGTHY:
+        if self._memory is None or now - self._region.began < LENGTHY:
             return 0
         return self._memory.growth()
 
-    def _check_whole(self, blocks: list[bytes] | tuple[bytes, ...]) -> None:
+    def _check_whole(self, size: int) -> None:
         """Nothing has gone out and all of the body is known: what is wrong with it can still be a 500."""
-        size = sum(len(block) for block in blocks if isinstance(block, bytes))
         if size or not self._head_only:  # to HEAD an application may answer with nothing, whatever GET gets
             self._declare(size)
         if self._left is not None and size < self._left and not self._bodiless:
@@ -256,12 +250,9 @@ class Responder:
             except OSError:
                 pass  # the front is gone, or does not read; its own timers will end it
 
-    def _frames(self, data: bytes) -> list[bytes]:
-        parts = [] if self.started else [self._head()]
+    def _frame(self, data: bytes) -> list[bytes]:
         data = self._within(data)
-        if data:
-            parts += HEADER.pack(_DATA, len(data)), data
-        return parts
+        return [HEADER.pack(_DATA, len(data)), data] if data else []
 
     def _within(self, data: bytes) -> bytes:
         """What of the data belongs to the response."""
@@ -275,12 +266,10 @@ class Responder:
         self._left -= len(data)
         return data
 
-    def _head(self) -> bytes:
+    def _head(self, now: float) -> bytes:
         if not self.called:
             raise ContractBroken("start_response was not called before the body")
-        head = _wire.encode(_wire.Head(*self._status, self.fields, self._grown()))
-        if len(head) > LONGEST_HEAD:
-            raise ContractBroken(f"a response head of {len(head)} bytes")
+        head = _encoded(_wire.Head(*self._status, self.fields, self._grown(now)))
         self.started = True
         return head
 
@@ -314,7 +303,7 @@ class Responder:
         if not self.started:
             with self._region:
                 self._declare(size)
-                self._send([self._head()])
+                self._send([self._head(time.monotonic())])
         if self._bodiless:
             return
         if self._left is not None:
@@ -346,6 +335,37 @@ class Responder:
             raise FileCut(f"the file could not be read while it was sent: {error}") from error
         if sent < count:
             raise FileCut("the file became shorter while it was sent")
+
+
+Fields = list[tuple[str, str]]
+
+# Applications repeat themselves, so the last head is remembered: in one tuple, since threads share it.
+_last_checked: tuple[str, Fields, tuple[tuple[int, str], Fields, int | None]]
+_last_checked = "200 OK", [], ((200, "OK"), [], None)
+_last_encoded = _wire.Head(200, "OK", []), _wire.encode(_wire.Head(200, "OK", []))
+
+
+def _checked(status: str, headers: Fields) -> tuple[tuple[int, str], Fields, int | None]:
+    """Status, fields and Content-Length, checked. The fields are a copy: what the application adds to its own later is not."""
+    global _last_checked
+    known_status, known_fields, checked = _last_checked
+    if status != known_status or headers != known_fields:
+        parsed, length = _checked_status(status), _checked_fields(headers)
+        fields = list(headers)
+        checked = parsed, fields, length
+        _last_checked = status, fields, checked
+    return checked
+
+
+def _encoded(head: _wire.Head) -> bytes:
+    global _last_encoded
+    known, frame = _last_encoded
+    if head != known:
+        frame = _wire.encode(head)
+        if len(frame) > LONGEST_HEAD:
+            raise ContractBroken(f"a response head of {len(frame)} bytes")
+        _last_encoded = head, frame
+    return frame
 
 
 _known_statuses: dict[str, tuple[int, str]] = {}
@@ -393,10 +413,14 @@ def _checked_fields(fields: object) -> int | None:
                 f"the value of {name} holds control characters or such beyond latin-1: {value!r}"
             )
         if len(name) == 14 and name.lower() == "content-length":
-            if length is not None or not _LENGTH.fullmatch(value):
+            if length is not None or not _is_length(value):
                 raise ContractBroken(f"Content-Length: {value!r} is not one decimal number, given once")
             length = int(value)
     return length
+
+
+def _is_length(value: str) -> bool:
+    return value.isascii() and value.isdecimal() and len(value) <= 18
 
 
 def _check_name(name: str) -> None:

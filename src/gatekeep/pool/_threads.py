@@ -98,6 +98,7 @@ class Crew:
         self._stopping = False
         self._opened = threading.Event()
         self._idle = threading.Condition(self._mutex)
+        self._idle_awaited = 0
         self._accepted_at = 0.0
         self._finished_at = time.monotonic()
         self.served = 0
@@ -132,7 +133,11 @@ class Crew:
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until no request runs; False when that took longer than `timeout` seconds."""
         with self._idle:
-            return self._idle.wait_for(lambda: not self._running, timeout)
+            self._idle_awaited += 1
+            try:
+                return self._idle.wait_for(lambda: not self._running, timeout)
+            finally:
+                self._idle_awaited -= 1
 
     def quiet_since(self) -> float:
         """Since when nothing runs, on `time.monotonic`'s clock; `math.inf` while something does."""
@@ -177,7 +182,8 @@ class Crew:
             self._row.set_running(self._running)
             if not self._running:
                 self._leader = self._leader or worker
-                self._idle.notify_all()
+                if self._idle_awaited:
+                    self._idle.notify_all()
                 if self._giving_way is not None:
                     self._giving_way.ring()
 

@@ -22,6 +22,10 @@ class Verdict(Enum):
     """Another process shall run it: this one has outdated code."""
 
 
+# Looking a member up in its class costs a tenth of a microsecond in Python 3.11.
+RUN, EXPIRED, REJECT = Verdict
+
+
 def judge(envelope: Envelope, now: float, queue_timeout: float, *, is_outdated: bool = False) -> Verdict:
     """The verdict on a request.
 
@@ -33,5 +37,5 @@ def judge(envelope: Envelope, now: float, queue_timeout: float, *, is_outdated: 
         is_outdated: whether this process must not run requests any more.
     """
     if now - envelope.stamp > queue_timeout:
-        return Verdict.EXPIRED
-    return Verdict.REJECT if is_outdated else Verdict.RUN
+        return EXPIRED
+    return REJECT if is_outdated else RUN

@@ -64,10 +64,12 @@ def run(
         error = _call(application, environ, body, responder, region, clock)
     except RequestInterrupted as interrupted:
         error = interrupted
-    error = _leave(region) or error
+    if region.request:
+        error = _leave(region) or error
     if error is not None:
         _tell_error(error, responder, clock, log)
-    _tell_cuts(responder, log)
+    if responder.timed_out or responder.excess:
+        _tell_cuts(responder, log)
     if _hooks.subscribers:
         tell_end(environ, responder, region, request, error, log)
 

@@ -145,6 +145,8 @@ class StrictCodec:
         """See `Codec`."""
         if self._request is not _HEAD:
             self._fail("the request before was not left behind")
+        if self._start == len(self._data):
+            return None  # a kept connection is asked before its next request has come
         if not self._empty_line_taken:
             self._skip_empty_line()
         try:

@@ -20,6 +20,9 @@ from gatekeep.transport._claim import SETTLED, Attempts, State
 from gatekeep.transport._connect import Entrance
 from gatekeep.transport._hop import Hop
 
+# Looking a member up in its class costs a tenth of a microsecond in Python 3.11.
+_CONNECT, _QUEUE, _RUN, _STARTED = Stage.CONNECT, Stage.QUEUE, Stage.RUN, State.STARTED
+
 
 class Client(Protocol):
     """What a dispatch asks of a request's client.
@@ -202,7 +205,7 @@ class _Claim:
         entrance, record = self._dispatch.entrance, self._record
         self.since = now = self._clock.now()
         while True:
-            record.stage = Stage.CONNECT
+            record.stage = _CONNECT
             self._dispatch.group.check_up(now)
             record.attempts = self._envelope.attempt = self._attempts.begin()
             # Before the connection, which wakes a worker: it shall find the envelope.
@@ -213,7 +216,7 @@ class _Claim:
                 now = self._clock.now()
                 envelope = self._seal(now)
             hop = await self._offer(channel, envelope, now)
-            if hop.state is State.STARTED:
+            if hop.state is _STARTED:
                 return hop
             if hop.state is State.EXPIRED:
                 raise QueueExpired(
@@ -237,7 +240,7 @@ class _Claim:
         hop = Hop(channel, self._envelope.stamp, record)
         dispatch.group.enter(hop)
         record.written = now
-        record.stage = Stage.QUEUE
+        record.stage = _QUEUE
         if dispatch.says_debug:
             dispatch.log.debug(
                 "connect.finished", request_id=request_name(self.number), attempt=record.attempts
@@ -273,9 +276,9 @@ class _Claim:
     def _settled(self, hop: Hop) -> None:
         dispatch, record = self._dispatch, self._record
         if hop.go is not None:
-            record.claimed = max(hop.go.stamp, record.written)
-            record.pid, record.thread = hop.go.pid, hop.go.thread
-            record.stage = Stage.RUN
+            record.pid, record.thread, stamp = hop.pid, hop.go.thread, hop.go.stamp
+            record.claimed = stamp if stamp > record.written else record.written
+            record.stage = _RUN
             if dispatch.says_debug:
                 dispatch.log.debug("pickup.claimed", request_id=request_name(record.number), pid=hop.pid)
             dispatch.group.claimed(hop)

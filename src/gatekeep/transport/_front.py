@@ -25,6 +25,9 @@ from gatekeep.transport._http1 import Http1Connection, Patience
 from gatekeep.transport._probes import Health, Probe, not_found
 from gatekeep.transport._relay import relay
 
+# Looking a member up in its class costs a tenth of a microsecond in Python 3.11.
+_ROUTE, _RESPOND, _SERVED = Stage.ROUTE, Stage.RESPOND, Outcome.SERVED
+
 
 def limits_of(settings: HttpSettings) -> Limits:
     """What the codecs are to enforce."""
@@ -151,7 +154,7 @@ class Front:
                 await self._answer_probe(exchange, probe)
             else:
                 await self._pass_on(exchange)
-            record.outcome = Outcome.SERVED
+            record.outcome = _SERVED
         except RequestFailed as failure:
             await self._fail(exchange, failure)
         except anyio.get_cancelled_exc_class():
@@ -202,8 +205,8 @@ class Front:
 
     def _describe(self, exchange: Http1Exchange) -> None:
         record, head = exchange.record, exchange.head
-        record.describe(head.method, head.path, head.version)
-        record.stage = Stage.ROUTE
+        record.method, record.path, record.protocol = head.method, head.path, head.version
+        record.stage = _ROUTE
         self._counters.dropped_fields += head.dropped
         if self._says_debug:
             name = request_name(record.number)
@@ -212,7 +215,7 @@ class Front:
     def answered(self, record: Record) -> None:
         """The application's head has come."""
         record.answered = self.now()
-        record.stage = Stage.RESPOND
+        record.stage = _RESPOND
         if self._says_debug:
             self._log.debug("run.answered", request_id=request_name(record.number), status=record.status)
 

@@ -184,7 +184,10 @@ class Http1Connection:
             return False
         try:
             await self.site.handle(exchange)
-            return await exchange.close()
+            if exchange.delivered and self.codec.reusable:
+                return True
+            await exchange.close()
+            return False
         finally:
             if not exchange.delivered:
                 self._cut = exchange.looks_whole_but_is_not

@@ -114,7 +114,7 @@ class HeadScanner:
         "_count",
         "_field",
         "_glanced",
-        "_last_block",
+        "_last_bytes",
         "_last_head",
         "_limits",
         "_line",
@@ -140,7 +140,7 @@ class HeadScanner:
         self._at_a_glance = min(limits.request_line, limits.field_size, limits.head_size)
         self._lines = Lines()
         # Clients that poll, health checks and balancers send the same head over and over: the same bytes, the same verdict.
-        self._last_block = ""
+        self._last_bytes = b""
         self._last_head: Head | None = None
         self.end = 0
         self.reset()
@@ -160,23 +160,23 @@ class HeadScanner:
         Raises:
             Refused: it is not acceptable, and the scanner is of no further use.
         """
-        if begin == len(data):
-            return None  # a kept connection is asked before its next request has come
         if not self._glanced:
             self._glanced = True
+            if self._last_head is not None and data.startswith(self._last_bytes, begin):
+                self.end = begin + len(self._last_bytes)
+                self.head = self._last_head
+                return self.head
             blank = data.find(b"\r\n\r\n", begin, begin + self._at_a_glance)
             if blank > 0:
                 self.end = blank + 4
                 head = self._parse(str(data[begin : blank + 2], "latin-1"))
                 if head is not None:
+                    self._last_bytes, self._last_head = bytes(data[begin : self.end]), head
                     return head
         return self._scan_lines(data, begin)
 
     def _parse(self, block: str) -> Head | None:
         """The head in a block of whole lines; None if one of them is malformed, or there are too many."""
-        if block == self._last_block:
-            self.head = self._last_head
-            return self._last_head
         match = _request_line(block)
         if match is None:
             return None
@@ -192,7 +192,6 @@ class HeadScanner:
             fields = [(name, value.rstrip(" \t")) for name, value in fields]
         self.head = head
         _http_policy.judge(head, fields, self._limits)
-        self._last_block, self._last_head = block, head
         return head
 
     def _scan_lines(self, data: Buffer, begin: int) -> Head | None:

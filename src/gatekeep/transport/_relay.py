@@ -7,6 +7,7 @@ the worker is ahead of its client: what a slow client has not read yet lies in a
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable
 from typing import Protocol
 
 import anyio
@@ -134,7 +135,9 @@ class Keeper(Protocol):
         """Its response is a stream of events, which does not end by itself."""
 
 
-async def relay(exchange: Exchange, hop: Hop, clock: Clock, socket_timeout: float, keeper: Keeper) -> None:
+def relay(
+    exchange: Exchange, hop: Hop, clock: Clock, socket_timeout: float, keeper: Keeper
+) -> Awaitable[None]:
     """Carry the whole of a claimed request both ways.
 
     Args:
@@ -144,9 +147,10 @@ async def relay(exchange: Exchange, hop: Hop, clock: Clock, socket_timeout: floa
         RequestFailed: it came to no good end; the exchange tells whether a response was started.
     """
     response = _Response(exchange, hop, clock, socket_timeout, keeper)
-    if exchange.body_complete:
-        await response.receive()
-        return
+    return response.receive() if response.is_alone else _relay_both_ways(exchange, hop, response)
+
+
+async def _relay_both_ways(exchange: Exchange, hop: Hop, response: _Response) -> None:
     body = _Body(exchange, hop, response)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(body.send)
@@ -329,12 +333,13 @@ class _Response:
 
     def _pass_on(self) -> bool:
         """Hand the frames that are there to the exchange. True at the end of the response."""
-        while (item := self._hop.next_frame()) is not None:
+        next_frame = self._hop.next_frame
+        while (item := next_frame()) is not None:
             kind, payload = item
             if kind == _DATA:
                 self._exchange.write(payload)
             elif kind == _HEAD:
-                self._start(_wire.decode_head(payload))
+                self._start(payload)
             elif kind == _END:
                 self._exchange.record.memory_growth += _wire.decode_end(payload).grown
                 self._exchange.finish()
@@ -350,10 +355,11 @@ class _Response:
             return True
         return False
 
-    def _start(self, head: _wire.Head) -> None:
+    def _start(self, payload: bytes) -> None:
+        head, is_endless = _decode_head(payload)
         self._exchange.record.memory_growth = head.grown
         self._exchange.start(head.status, head.reason, head.fields)
-        if _is_endless(head.fields):
+        if is_endless:
             self._keeper.streaming(self._hop)
 
     def _failed(self, fail: _wire.Fail) -> None:
@@ -367,6 +373,21 @@ class _Response:
 
     def _ended_early(self, reason: str) -> RequestFailed:
         return Truncated(reason) if self._exchange.response_started else ProcessLost(reason)
+
+
+# Applications repeat themselves, so the last head is remembered: in one tuple, since there may be gateways in several threads.
+_last_head: tuple[bytes, _wire.Head | None, bool] = b"", None, False
+
+
+def _decode_head(payload: bytes) -> tuple[_wire.Head, bool]:
+    """A response's head, and whether the response is a stream of events."""
+    global _last_head
+    known, head, is_endless = _last_head
+    if head is None or payload != known:
+        head = _wire.decode_head(payload)
+        is_endless = _is_endless(head.fields)
+        _last_head = payload, head, is_endless
+    return head, is_endless
 
 
 def _is_endless(fields: list[tuple[str, str]]) -> bool:

@@ -106,7 +106,7 @@ class Fail(msgspec.Struct, array_like=True):
     timer: str = ""
 
 
-_encode = msgspec.msgpack.Encoder().encode
+_encode, _header = msgspec.msgpack.Encoder().encode, HEADER.pack
 decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
 decode_go = msgspec.msgpack.Decoder(Go).decode
 decode_head = msgspec.msgpack.Decoder(Head).decode
@@ -117,19 +117,19 @@ BODY_END = frame(Kind.BODY_END)
 REJECT = frame(Kind.REJECT)
 EXPIRED = frame(Kind.EXPIRED)
 
-_KINDS: dict[type[msgspec.Struct], Kind] = {
-    Envelope: Kind.ENVELOPE,
-    Go: Kind.GO,
-    Head: Kind.HEAD,
-    End: Kind.END,
-    Fail: Kind.FAIL,
+_KINDS: dict[type[msgspec.Struct], int] = {
+    Envelope: int(Kind.ENVELOPE),
+    Go: int(Kind.GO),
+    Head: int(Kind.HEAD),
+    End: int(Kind.END),
+    Fail: int(Kind.FAIL),
 }
 
 
 def encode(message: msgspec.Struct) -> bytes:
     """One structured message as a frame."""
     payload = _encode(message)
-    return HEADER.pack(_KINDS[type(message)], len(payload)) + payload
+    return _header(_KINDS[type(message)], len(payload)) + payload
 
 
 _FROM_FRONT = frozenset({int(Kind.BODY)})
