@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from wsgiref.validate import validator
 
 
 def hello(environ, start_response):
@@ -38,6 +39,8 @@ def app(environ, start_response):
 def make_app():
     return hello
 
+
+validated = validator(hello)
 
 not_callable = 7
 

@@ -14,7 +14,7 @@ import anyio
 import anyio.from_thread
 import attrs
 
-from gatekeep import __version__
+from gatekeep import __version__, _asgi_app
 from gatekeep._alarms import Alarms
 from gatekeep._commands import commands_of
 from gatekeep._console_server import Console
@@ -33,6 +33,7 @@ from gatekeep._waiters import running_loop
 from gatekeep.lifecycle._slots import board_size, rows_for
 from gatekeep.lifecycle._supervisor import Supervisor
 from gatekeep.transport._accept import Room
+from gatekeep.transport._asgi import Receive, Scope, Send
 from gatekeep.transport._dispatch import HopDispatch
 from gatekeep.transport._front import Front
 from gatekeep.transport._probes import Health
@@ -68,12 +69,13 @@ class Served:
         """The first address that a browser understands.
 
         Raises:
-            LookupError: it listens on UNIX sockets only.
+            LookupError: it listens on UNIX sockets only, or nowhere.
         """
         for address in self.addresses:
             if address.startswith("http"):
                 return address
-        raise LookupError("the gateway listens on UNIX sockets only")
+        where = "on UNIX sockets only" if self.addresses else "nowhere itself"
+        raise LookupError(f"the gateway listens {where}")
 
     def statistics(self) -> Statistics:
         """A snapshot of what it has done."""
@@ -107,7 +109,8 @@ class Served:
 
 
 class Gateway:
-    """Serves one application in daemon processes of its own, inside whatever anyio program it is put into.
+    """Serves one application in daemon processes of its own, inside whatever anyio program it is put into: on addresses of its
+    own (`serving`), or as an ASGI application inside another server (`lifespan`).
 
     Nothing of the program around it is touched: no signal handlers, no logging configuration, no event loop policy. One gateway
     serves once at a time; make as many as you like.
@@ -132,6 +135,7 @@ class Gateway:
         self._log: Logger = logger or SilentLogger()
         self._debug = debug
         self._counters = Counters()
+        self._front: Front | None = None
         self._group: Group | None = None
         self._dispatch: HopDispatch | None = None
         self._supervisor: Supervisor | None = None
@@ -203,12 +207,41 @@ class Gateway:
             self._hurry_now()
         return self._is_stop_awaited or self._state == STOPPING
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As an ASGI 3 application, whole (the server's lifespan starts and stops it) or mounted in another (see `lifespan`).
+
+        Raises:
+            RuntimeError: nothing has started it, or something in another event loop.
+            GatekeepError: a response stopped short, so that the server shall close its connection.
+            ValueError: the scope's type is unknown.
+        """
+        await _asgi_app.run(scope, receive, send, front=self._front, lifespan=self.lifespan, log=self._log)
+
     @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[Served]:
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """As `serving`, for requests that an ASGI server hands in: it listens nowhere itself, but for health-bind.
+
+        A mounted application is not told when its server starts, so the one that it is mounted in has to pass it on:
+        `FastAPI(lifespan=gateway.lifespan)`, or `async with gateway.lifespan():` inside a lifespan of its own.
+
+        Args:
+            app: the application around it, which Starlette and FastAPI hand in; not used.
+
+        Raises:
+            CannotStart, SettingsError, RuntimeError: as `serving`.
+        """
+        async with self.serving(listen=False):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def serving(self, *, listen: bool = True) -> AsyncIterator[Served]:
         """Serve while the context lasts; it is entered when the first daemon process is ready.
 
         On leaving, requests in flight get graceful-timeout to finish, then daemon processes get shutdown-timeout, then what is
         left is killed; afterwards no process, socket or file is left.
+
+        Args:
+            listen: whether on the addresses of the settings; otherwise requests come as an ASGI application's only.
 
         Raises:
             CannotStart: an address cannot be listened on, or the application cannot be loaded.
@@ -225,7 +258,7 @@ class Gateway:
         bodys: BaseException | None = None
         try:
             await self._prepare(host)
-            async with self._serving(host) as served:
+            async with self._serving(host, listen=listen) as served:
                 try:
                     yield served
                 except BaseException as raised:
@@ -236,7 +269,7 @@ class Gateway:
         finally:
             host.close()
             self._is_serving = self._is_stop_awaited = False
-            self._stop_requested = None
+            self._stop_requested = self._front = None
         if error is not None:
             raise error
 
@@ -249,11 +282,11 @@ class Gateway:
                 )
 
     @contextlib.asynccontextmanager
-    async def _serving(self, host: Host) -> AsyncIterator[Served]:
+    async def _serving(self, host: Host, *, listen: bool = True) -> AsyncIterator[Served]:
         settings = self.settings
         (group_settings,) = settings.groups
         with (
-            Doors(host, settings.binds, settings.backlog) as doors,
+            Doors(host, settings.binds if listen else (), settings.backlog) as doors,
             Doors(host, settings.health_binds, settings.backlog) as health_doors,
             _home(host, group_settings) as home,
             _console_listener(host) as console_listener,
@@ -270,7 +303,7 @@ class Gateway:
                 response_socket_timeout=settings.response_socket_timeout, health=health,
             )  # fmt: skip
             room = Room(self._most_connections(host), lambda: front.relieve())
-            front = make_front(room=room)
+            front = self._front = make_front(room=room)
             health_room = Room(HEALTH_CONNECTIONS, lambda: health_front.relieve())
             health_front = make_front(room=health_room, only_health=True)
             self._supervisor = supervisor = Supervisor(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import threading
 from collections.abc import Callable, Iterable
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from gatekeep._errors import SettingsError
@@ -35,10 +37,6 @@ IGNORED = frozenset(
 
 DEBOUNCE = 200
 """Milliseconds in which what changes counts as one change: an editor's save, a checkout."""
-
-
-PATIENCE = 500
-"""Milliseconds after which its thread looks whether the gateway stops."""
 
 
 class Wanted:
@@ -103,7 +101,20 @@ class Reloader:
             self._watchers.start_soon(self._watch, list(self._folders))
 
     async def _watch(self, folders: list[str]) -> None:
-        async for changes in watchfiles.awatch(
-            *folders, watch_filter=self._wanted, debounce=DEBOUNCE, rust_timeout=PATIENCE
-        ):
-            self._changed(sorted(path for _, path in changes))
+        stop = threading.Event()
+        changes = watchfiles.watch(
+            *folders,
+            watch_filter=self._wanted,
+            debounce=DEBOUNCE,
+            stop_event=stop,
+            raise_interrupt=False,
+        )
+        # Not `awatch`, which would keep one of the forty threads that all of the program around us shares.
+        thread = anyio.CapacityLimiter(1)
+        try:
+            while found := await anyio.to_thread.run_sync(
+                next, changes, None, limiter=thread, abandon_on_cancel=True
+            ):
+                self._changed(sorted(path for _, path in found))
+        finally:
+            stop.set()  # a thread that we have left looks at it every 50 ms

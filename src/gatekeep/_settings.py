@@ -237,8 +237,6 @@ def _app_text(app: object) -> str:
 
 def _binds(value: Bind | str | Iterable[Bind | str], name: str = "bind") -> tuple[Bind, ...]:
     items = [value] if isinstance(value, (Bind, str)) or not isinstance(value, Iterable) else list(value)
-    if not items and name == "bind":
-        raise SettingsError("bind: at least one address is needed")
     return tuple(item if isinstance(item, Bind) else parse_bind(_text(name, item), name) for item in items)
 
 

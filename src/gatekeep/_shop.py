@@ -85,6 +85,7 @@ class Shop:
         """Accept until `close`; returns when the last connection has ended."""
         try:
             async with anyio.create_task_group() as self._clients:
+                self._front.guests.open(self._clients)
                 doors = [self._door(listener, self._clients) for listener in self._doors.listeners]
                 try:
                     await self._accept(doors, task_status)

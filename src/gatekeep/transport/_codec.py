@@ -396,7 +396,7 @@ def render(status: int, reason: str, fields: Sequence[tuple[str, str]]) -> bytes
 
 
 # RFC 9110 §15.5.6 wants a list with 405, and only TRACE gets one here: everything else is for the application to judge.
-_ALLOWED = ("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+ALLOWED = ("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 
 
 def render_error(
@@ -412,7 +412,7 @@ def render_error(
     named = {name.lower() for name, _ in fields}
     own = [("Date", date), ("Server", server), ("Content-Type", "text/plain; charset=utf-8")]
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        own.append(_ALLOWED)
+        own.append(ALLOWED)
     own = [field for field in own if field[1] and field[0].lower() not in named]
     own += [("Content-Length", str(len(body))), ("Connection", "close")]
     head = render(status, _phrase(status), [*fields, *own])

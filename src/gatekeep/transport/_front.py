@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import anyio
 
@@ -15,15 +16,15 @@ from gatekeep._settings import HttpSettings
 from gatekeep._stages import Stage
 from gatekeep._statistics import Counters
 from gatekeep.transport._accept import Room
-from gatekeep.transport._codec import Codec, Limits
+from gatekeep.transport._codec import Codec, Head, Limits
 from gatekeep.transport._codec_strict import StrictCodec
 from gatekeep.transport._date import HttpDate
-from gatekeep.transport._dispatch import HopDispatch
+from gatekeep.transport._dispatch import HopDispatch, Request
 from gatekeep.transport._error_page import FIELDS, error_page
-from gatekeep.transport._exchange import Http1Exchange
+from gatekeep.transport._guests import Guests
 from gatekeep.transport._http1 import Http1Connection, Patience
 from gatekeep.transport._probes import Health, Probe, not_found
-from gatekeep.transport._relay import relay
+from gatekeep.transport._relay import Exchange as Relayed, relay
 
 # Looking a member up in its class costs a tenth of a microsecond in Python 3.11.
 _ROUTE, _RESPOND, _SERVED = Stage.ROUTE, Stage.RESPOND, Outcome.SERVED
@@ -41,8 +42,49 @@ def limits_of(settings: HttpSettings) -> Limits:
     )
 
 
+class Caller(Protocol):
+    """What a record begins with.
+
+    Attributes:
+        address: the client's, for the log.
+        began: when the first byte of its request was there.
+    """
+
+    address: str
+
+    @property
+    def began(self) -> float: ...
+
+
+class Exchange(Relayed, Request, Protocol):
+    """A request and its response as the front sees them: HTTP/1 on a connection of ours, or ASGI.
+
+    Attributes:
+        delivered: whether the whole response has been handed to the kernel, or the server around us.
+    """
+
+    head: Head
+    delivered: bool
+
+    @property
+    def body_arrived(self) -> bool:
+        """Whether all of the body is here, taken or not."""
+
+    async def buffer_body(self) -> None:
+        """Receive all of the body before anybody asks for it."""
+
+    async def answer_in_order(self, status: int, fields: Sequence[tuple[str, str]], body: bytes) -> None:
+        """Answer in the application's place with a whole response like any other."""
+
+    async def answer(self, status: int, fields: Sequence[tuple[str, str]]) -> None:
+        """Answer an error in the application's place, after which the connection may end."""
+
+    def answer_nowait(self, status: int, fields: Sequence[tuple[str, str]]) -> None:
+        """The same, as far as it goes at once."""
+
+
 class Front:
-    """Serves the clients' connections.
+    """Serves the clients' connections, and requests that another server hands in (`guests`).
 
     `host`'s clock stamps, `dispatch` hands requests to workers, `counters` and `log` are told what became of them.
 
@@ -69,7 +111,7 @@ class Front:
         self.settings = settings
         self.room = room
         self.patience = Patience(settings, response_socket_timeout)
-        self._limits = limits_of(settings)
+        self.limits = limits_of(settings)
         self._dispatch = dispatch
         self._counters = counters
         self._log = log
@@ -78,6 +120,7 @@ class Front:
         # Numbers are unique among gateways and restarts for the log's sake, and in order within one.
         self._next_number = host.chance.bits(63) & ~0xFFFFFFFF
         self._connections: dict[Http1Connection, None] = {}
+        self.guests = Guests()
         self._stopping = self._patient = False
         self._health = health
         self._probe_at = _probes(health, settings, only_health=only_health)
@@ -111,8 +154,8 @@ class Front:
         if self.settings.http == "h11":
             from gatekeep.transport._codec_h11 import H11Codec
 
-            return H11Codec(self._limits)
-        return StrictCodec(self._limits)
+            return H11Codec(self.limits)
+        return StrictCodec(self.limits)
 
     def announce_stop(self) -> None:
         """Let the readiness probe say that we stop, and serve on as before."""
@@ -126,6 +169,7 @@ class Front:
         """
         self.announce_stop()
         self._stopping, self._patient = True, patient
+        self.guests.stop()
         self._dispatch.end_streams()
         for connection in tuple(self._connections):
             connection.stop(patient=patient)
@@ -144,7 +188,7 @@ class Front:
 
     # --- requests
 
-    async def handle(self, exchange: Http1Exchange) -> None:
+    async def handle(self, exchange: Exchange) -> None:
         """One request, from its head to its end: receive its body, claim it for a worker, carry it both ways, account for it."""
         record = exchange.record
         self._describe(exchange)
@@ -169,12 +213,20 @@ class Front:
         finally:
             self._finish(record, is_probe=probe is not None)
 
-    async def _answer_probe(self, exchange: Http1Exchange, probe: Probe) -> None:
+    async def turn_away(self, exchange: Exchange, failure: RequestFailed) -> None:
+        """Answer a request that gets no further than its head."""
+        self._describe(exchange)
+        try:
+            await self._fail(exchange, failure)
+        finally:
+            self._finish(exchange.record)
+
+    async def _answer_probe(self, exchange: Exchange, probe: Probe) -> None:
         """Answer for ourselves: no worker is asked, and nobody who waits for one is waited for."""
         status, fields, body = probe(exchange.head.method)
         await exchange.answer_in_order(status, [*fields, *_retry_after(status)], body)
 
-    async def _pass_on(self, exchange: Http1Exchange) -> None:
+    async def _pass_on(self, exchange: Exchange) -> None:
         dispatch = self._dispatch
         if dispatch.buffers_requests and not exchange.body_arrived:
             await self._receive_body(exchange)
@@ -185,7 +237,7 @@ class Front:
             dispatch.release(hop)
         self._counters.streams_ended += hop.stream_ended
 
-    async def _receive_body(self, exchange: Http1Exchange) -> None:
+    async def _receive_body(self, exchange: Exchange) -> None:
         """A slow upload holds no worker. What would be turned away is turned away before its body is received."""
         self._dispatch.check_room()
         exchange.record.stage = Stage.BODY
@@ -195,7 +247,7 @@ class Front:
             name = request_name(exchange.record.number)
             self._log.debug("body.received", request_id=name, bytes_in=exchange.record.body_in)
 
-    def begin_request(self, connection: Http1Connection) -> Record:
+    def begin_request(self, connection: Caller) -> Record:
         """A request's head, or what should have been one, was read."""
         self._next_number += 1
         self._counters.in_flight += 1
@@ -203,7 +255,7 @@ class Front:
         record.received = self.now()
         return record
 
-    def _describe(self, exchange: Http1Exchange) -> None:
+    def _describe(self, exchange: Exchange) -> None:
         record, head = exchange.record, exchange.head
         record.method, record.path, record.protocol = head.method, head.path, head.version
         record.stage = _ROUTE
@@ -229,7 +281,7 @@ class Front:
             reason=str(error),
         )
 
-    async def _fail(self, exchange: Http1Exchange, failure: RequestFailed) -> None:
+    async def _fail(self, exchange: Exchange, failure: RequestFailed) -> None:
         record = exchange.record
         answers = bool(failure.status) and not exchange.response_started
         self._failed(record, failure, answers=answers)
@@ -273,7 +325,7 @@ class Front:
         self._failed(record, refusal, answers=True)
         self._finish(record)
 
-    def _stop_request(self, exchange: Http1Exchange) -> None:
+    def _stop_request(self, exchange: Exchange) -> None:
         """The gateway's grace is over: whoever has no answer yet gets one, as far as it goes at once."""
         record = exchange.record
         if exchange.delivered:

@@ -303,7 +303,7 @@ class _Response:
                 self._exchange.disk_failed(spool.disk_error)
         if self.failure is not None:
             raise self.failure
-        self._exchange.flush_nowait()  # nothing is left: it takes note of that
+        await self._exchange.flush()  # nothing is left, but the end itself may have to be said
 
     async def _receive_into(self, spool: Spool) -> None:
         exchange, ended = self._exchange, False
