@@ -7,7 +7,6 @@ what it has, as at every stop, and the connections that wait in the kernel are t
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +20,15 @@ from gatekeep._errors import SettingsError
 from gatekeep._events import Logger
 from gatekeep._gateway import Served
 from gatekeep._host_real import describe_status
+from gatekeep._keeper import say_replaced
 
 VARIABLE = "GATEKEEP_HANDOVER"
 
 READY = b"\1"
 """What the new gateway says when it is ready; one that fails says nothing."""
 
-PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+SITTERS = ("tini", "docker-init", "dumb-init", "catatonit", "supervisord", "runsv", "s6-supervise")
+"""Programs that end, or start the service again, when the process that they have started ends (the first: `docker run --init`)."""
 
 Listeners = Mapping[str, Sequence[int]]
 """Descriptors of listening sockets, by the address that they were opened for."""
@@ -39,10 +40,12 @@ class Handover(msgspec.Struct):
     Attributes:
         listeners: the sockets that it inherits.
         ready: the descriptor on which it says that it is ready.
+        keeper: the descriptor on which the container's first process hears who replaces it; None outside of containers.
     """
 
     listeners: dict[str, list[int]]
     ready: int
+    keeper: int | None = None
 
     def say_ready(self) -> None:
         """The old gateway may go."""
@@ -64,13 +67,18 @@ def received() -> Handover | None:
         return None
     try:
         handover = msgspec.json.decode(text, type=Handover)
-        for fd in (handover.ready, *(fd for fds in handover.listeners.values() for fd in fds)):
+        for fd in _descriptors(handover):
             os.set_inheritable(fd, False)  # not for daemon processes
     except (msgspec.MsgspecError, OSError, OverflowError) as error:
         raise SettingsError(
             f"${VARIABLE} is set, and not by a gateway that is being replaced: {error}"
         ) from None
     return handover
+
+
+def _descriptors(handover: Handover) -> list[int]:
+    listeners = [fd for fds in handover.listeners.values() for fd in fds]
+    return [*listeners, handover.ready, *([] if handover.keeper is None else [handover.keeper])]
 
 
 @attrs.frozen
@@ -88,29 +96,49 @@ class Origin:
     @classmethod
     def here(cls) -> Origin:
         """This process's. Ask before the folder is changed, or a variable is taken out."""
-        return cls((sys.executable, *sys.orig_argv[1:]), os.getcwd(), dict(os.environ))
+        environment = dict(os.environ)
+        if environment.get("WATCHDOG_PID") == str(os.getpid()):
+            del environment["WATCHDOG_PID"]  # what systemd wants of us, it will want of another process then
+        return cls((sys.executable, *sys.orig_argv[1:]), os.getcwd(), environment)
 
 
-def why_not(environment: Mapping[str, str], parent: int) -> str:
+def why_not(environment: Mapping[str, str], parent: int, parents_name: str) -> str:
     """Why a gateway cannot be replaced by a child of its own; empty where it can."""
     if "INVOCATION_ID" in environment and parent == 1 and "NOTIFY_SOCKET" not in environment:
         return "systemd would take this process's end for the service's; the unit needs Type=notify"
+    if parents_name in SITTERS:
+        return f"{parents_name}, its parent, would take this process's end for the service's"
     return ""
+
+
+def _name_of(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 class Successor:
     """The gateway that replaces this one, if one does.
 
     Args:
+        keeper: as in `Handover`.
         has_taken_over: called with its pid when it is ready, before this gateway goes.
+
+    Attributes:
+        tried: the pid of the one that was started last; 0 where none was.
     """
 
-    def __init__(self, origin: Origin, log: Logger, has_taken_over: Callable[[int], None]) -> None:
+    def __init__(
+        self, origin: Origin, log: Logger, keeper: int | None, has_taken_over: Callable[[int], None]
+    ) -> None:
         self._origin = origin
+        self._keeper = keeper
         self._log = log
         self._has_taken_over = has_taken_over
         self._asked = anyio.Event()
-        self._process: subprocess.Popen[bytes] | None = None
+        self.tried = 0
 
     def ask(self) -> None:
         """Replace this gateway, or go on with trying to."""
@@ -120,7 +148,8 @@ class Successor:
         """Wait until this is asked for, and done."""
         while True:
             await self._asked.wait()
-            if reason := why_not(self._origin.environment, os.getppid()):
+            parent = os.getppid()
+            if reason := why_not(self._origin.environment, parent, _name_of(parent)):
                 self._log.error("gateway.replace_refused", reason=reason)
             elif await self._try(served):
                 return
@@ -146,8 +175,9 @@ class Successor:
         finally:
             os.close(reader)
         if is_ready:
-            self._process = process
             served.hand_over()
+            if self._keeper is not None:
+                say_replaced(self._keeper, process.pid)
             self._has_taken_over(process.pid)
             self._log.info("gateway.replaced", successor=process.pid)
         else:
@@ -157,33 +187,12 @@ class Successor:
         return is_ready
 
     def _start(self, listeners: Listeners, ready: int) -> subprocess.Popen[bytes]:
-        handover = Handover({name: list(each) for name, each in listeners.items()}, ready)
-        return subprocess.Popen(
+        handover = Handover({name: list(each) for name, each in listeners.items()}, ready, self._keeper)
+        process = subprocess.Popen(
             self._origin.command,
             cwd=self._origin.folder,
             env={**self._origin.environment, VARIABLE: msgspec.json.encode(handover).decode()},
-            pass_fds=(*(fd for fds in listeners.values() for fd in fds), ready),
+            pass_fds=_descriptors(handover),
         )
-
-    async def stay(self) -> int:
-        """As a container's first process: its end would be the container's, so stay as long as the successor does.
-
-        What it is told is passed on. Returns at once where there is no successor.
-
-        Returns:
-            The successor's exit status, as a shell has it.
-        """
-        process = self._process
-        if process is None:
-            return 0
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_pass_on_signals, process)
-            status: int = await anyio.to_thread.run_sync(process.wait)
-            tasks.cancel_scope.cancel()
-        return status if status >= 0 else 128 - status
-
-
-async def _pass_on_signals(process: subprocess.Popen[bytes]) -> None:
-    with anyio.open_signal_receiver(*PASSED_ON) as signals:
-        async for number in signals:
-            process.send_signal(number)
+        self.tried = process.pid
+        return process

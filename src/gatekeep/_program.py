@@ -14,6 +14,7 @@ from gatekeep._events import Logger
 from gatekeep._gateway import Gateway, Served
 from gatekeep._handover import Handover, Origin, Successor
 from gatekeep._host_real import own_children
+from gatekeep._keeper import Keeper
 from gatekeep._reaper import Reaper
 from gatekeep._settings import Settings
 from gatekeep._systemd import Notifier
@@ -43,14 +44,15 @@ class Program:
         debug: bool,
     ) -> None:
         self._notifier = notifier
-        self._is_first = is_first
+        self._keeper = Keeper() if is_first else None
         self._settings = settings
         self._loop = loop
         self._log = log
         self._handover = handover
         inherited = handover.listeners if handover else {}
         self._gateway = Gateway(settings, logger=log, debug=debug, inherited=inherited)
-        self._successor = Successor(origin, log, lambda pid: notifier.say(MAINPID=pid))
+        keeper = self._keeper.writer if self._keeper else handover.keeper if handover else None
+        self._successor = Successor(origin, log, keeper, notifier.resign)
         self._starting: anyio.CancelScope | None = None
         self._stop = anyio.Event()
 
@@ -64,24 +66,26 @@ class Program:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._notifier.feed_watchdog)
             tasks.start_soon(self._stop_when_told)
-            if self._is_first:
-                tasks.start_soon(Reaper(lambda: own_children).run)
-            await tasks.start(_signals.watch, self._log, self._ask_to_stop, self._gateway.hurry)
+            if self._keeper is not None:
+                tasks.start_soon(Reaper(self._own_children).run)
+            await tasks.start(_signals.watch, self._log, self._ask_to_stop, self._hurry)
             await tasks.start(
-                _signals.on_signal, signal.SIGUSR2, self._log, "replace the gateway", self._successor.ask
+                _signals.on_signal, signal.SIGUSR2, self._log, "replace the gateway", self._replace
             )
             await tasks.start(_signals.on_signal, signal.SIGHUP, self._log, "reload", self._reload)
+            status = 0
             try:
                 await self._serve()
+                self._say_stopped()
+                if self._keeper is not None:
+                    status = await self._keeper.stay()
             except (CannotStart, SettingsError) as error:
                 failure = error
             tasks.cancel_scope.cancel()
         _signals.ignore_from_now_on()
         if failure is not None:
             raise failure
-        outcomes = {str(name): count for name, count in self._gateway.statistics().by_outcome().items()}
-        self._log.info("gateway.stopped", requests=outcomes)
-        return await self._successor.stay() if self._is_first else 0
+        return status
 
     async def _serve(self) -> None:
         with anyio.CancelScope() as self._starting:
@@ -101,18 +105,42 @@ class Program:
         await self._gateway.wait_stop_requested()
         self._ask_to_stop()
 
+    def _own_children(self) -> set[int]:
+        assert self._keeper is not None
+        return {*own_children, *self._keeper.successors(), self._successor.tried}
+
+    def _passes_on(self, number: signal.Signals) -> bool:
+        """Whether a signal is the business of the gateway that has replaced this one, and was sent there."""
+        return self._keeper is not None and self._keeper.pass_on(number)
+
+    def _replace(self) -> None:
+        if not self._passes_on(signal.SIGUSR2):
+            self._successor.ask()
+
     def _reload(self) -> None:
+        if self._passes_on(signal.SIGHUP):
+            return
         if self._stop.is_set():
             self._log.warning("signal.ignored", signal="SIGHUP", reason="the gateway stops")
         else:
             self._gateway.reload()
 
+    def _hurry(self) -> None:
+        self._passes_on(signal.SIGTERM)
+        self._gateway.hurry()
+
     def _ask_to_stop(self) -> None:
+        if self._passes_on(signal.SIGTERM):
+            return
         if not self._stop.is_set():
             self._notifier.say(STOPPING=1, STATUS="finishing what runs")
         self._stop.set()
         if self._starting is not None:
             self._starting.cancel()  # there is nothing to finish yet
+
+    def _say_stopped(self) -> None:
+        outcomes = {str(name): count for name, count in self._gateway.statistics().by_outcome().items()}
+        self._log.info("gateway.stopped", requests=outcomes)
 
     def _say_ready(self, served: Served) -> None:
         (group,) = self._settings.groups

@@ -51,6 +51,11 @@ class Notifier:
         except OSError:
             pass  # whoever wanted to hear it has gone, or is too busy
 
+    def resign(self, successor: int) -> None:
+        """Another process is the service from now on: its signs of life count, and ours would hide that it gives none."""
+        self._watchdog = math.inf
+        self.say(MAINPID=successor)
+
     async def feed_watchdog(self) -> None:
         """Give signs of life while the event loop runs, twice as often as they must come. Returns if nobody wants any."""
         while self._watchdog < math.inf:

@@ -9,19 +9,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from conftest import TESTS, wait_until
-from gatekeep._handover import VARIABLE, Handover, received, why_not
+from gatekeep._handover import VARIABLE, Handover, Origin, received, why_not
 from served import Served, serve
 
 SLOW = """
 import os, time
 
 def application(environ, start_response):
-    time.sleep(0.01)
+    time.sleep(3 if environ["PATH_INFO"] == "/long" else 0.01)
+    if environ["PATH_INFO"] == "/orphan":
+        os.system("sleep 1 &")
     body = str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
@@ -127,36 +130,127 @@ def _command(pid: int) -> bytes:
         return b""
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a PID namespace")
-def test_as_pid_1_the_old_gateway_stays_and_passes_on_what_it_is_told(tmp_path: Path) -> None:
+needs_namespace = pytest.mark.skipif(
+    subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True).returncode
+    != 0,
+    reason="no PID namespace here",
+)
+
+
+class Container:
+    """A gateway that is the first process of a PID namespace."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [sys.executable, "-m", "gatekeep", "serve", "site.py", "--bind", "127.0.0.1:0"]
+        unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *command]
+        self._log = folder / "log"
+        with self._log.open("w") as file:
+            self.outer = subprocess.Popen(unshare, cwd=folder, stdout=file, stderr=subprocess.STDOUT)
+        self.wait_for("gateway.ready")
+        (self.first,) = children_of(self.outer.pid)
+        ready = next(line for line in self._log.read_text().splitlines() if "gateway.ready" in line)
+        self.port = int(ready.split("http://127.0.0.1:")[1].split('"')[0])
+
+    def wait_for(self, event: str, count: int = 1) -> None:
+        wait_until(lambda: self._log.read_text().count(event) >= count)
+
+    def signal(self, number: int) -> None:
+        os.kill(self.first, number)
+
+    def ask(self, path: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("GET", path)
+        try:
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Iterator[Container]:
     (tmp_path / "site.py").write_text(SLOW)
-    log = tmp_path / "log"
-    command = [sys.executable, "-m", "gatekeep", "serve", "site.py", "--bind", "127.0.0.1:0"]
-    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *command]
-    if subprocess.run([*unshare[:5], "true"], capture_output=True).returncode:
-        pytest.skip("no PID namespace here")
-    with log.open("w") as file:
-        outer = subprocess.Popen(unshare, cwd=tmp_path, stdout=file, stderr=subprocess.STDOUT)
-    try:
-        wait_until(lambda: "gateway.ready" in log.read_text())
-        (inner,) = map(int, Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split())
-        os.kill(inner, signal.SIGUSR2)
-        wait_until(lambda: log.read_text().count("gateway.stopped") == 1)
-        time.sleep(0.5)
-        assert outer.poll() is None, "the container lives"
-        os.kill(inner, signal.SIGTERM)
-        assert outer.wait(20) == 0
-        assert log.read_text().count("gateway.stopped") == 2
-    finally:
-        outer.kill()
-        outer.wait()
+    container = Container(tmp_path)
+    yield container
+    container.outer.kill()
+    container.outer.wait()
+
+
+def children_of(pid: int) -> list[int]:
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+@needs_namespace
+def test_as_pid_1_the_old_gateway_stays_and_passes_on_what_it_is_told(container: Container) -> None:
+    container.signal(signal.SIGUSR2)
+    container.wait_for("gateway.stopped")
+    time.sleep(0.5)
+    assert container.outer.poll() is None, "the container lives"
+    container.signal(signal.SIGTERM)
+    assert container.outer.wait(20) == 0
+    container.wait_for("gateway.stopped", 2)
+
+
+@needs_namespace
+def test_as_pid_1_it_may_be_replaced_again_and_again_and_keeps_one_gateway(container: Container) -> None:
+    for count in range(1, 4):
+        container.signal(signal.SIGUSR2)
+        container.wait_for("gateway.stopped", count)
+        wait_until(lambda: len(children_of(container.first)) == 1)
+        assert container.ask("/") == 200
+    container.signal(signal.SIGTERM)
+    assert container.outer.wait(20) == 0
+    container.wait_for("gateway.stopped", 4)
+
+
+@needs_namespace
+def test_a_stop_that_comes_while_pid_1_still_finishes_its_last_request_is_passed_on(
+    container: Container,
+) -> None:
+    asker = threading.Thread(target=lambda: answers.append(container.ask("/long")))
+    answers: list[int] = []
+    asker.start()
+    time.sleep(0.3)
+    container.signal(signal.SIGUSR2)
+    container.wait_for("gateway.replaced")
+    container.signal(signal.SIGTERM)
+    assert container.outer.wait(20) == 0
+    asker.join()
+    assert answers == [200]
+    container.wait_for("gateway.stopped", 2)
+
+
+@needs_namespace
+def test_pid_1_reaps_orphans_also_when_another_gateway_serves(container: Container) -> None:
+    container.signal(signal.SIGUSR2)
+    container.wait_for("gateway.stopped")
+    assert container.ask("/orphan") == 200
+    wait_until(lambda: len(children_of(container.first)) == 2, 5)
+    wait_until(lambda: len(children_of(container.first)) == 1)
 
 
 def test_under_systemd_it_needs_a_way_to_tell_it() -> None:
-    assert "Type=notify" in why_not({"INVOCATION_ID": "x"}, 1)
-    assert not why_not({"INVOCATION_ID": "x", "NOTIFY_SOCKET": "/run/x"}, 1)
-    assert not why_not({"INVOCATION_ID": "x"}, 4711), "a shell of the unit's started it"
-    assert not why_not({}, 1)
+    assert "Type=notify" in why_not({"INVOCATION_ID": "x"}, 1, "systemd")
+    assert not why_not({"INVOCATION_ID": "x", "NOTIFY_SOCKET": "/run/x"}, 1, "systemd")
+    assert not why_not({"INVOCATION_ID": "x"}, 4711, "bash"), "a shell of the unit's started it"
+    assert not why_not({}, 1, "systemd")
+
+
+def test_a_parent_whose_end_would_be_the_service_s_is_named() -> None:
+    assert why_not({}, 1, "tini").startswith("tini, its parent")
+    assert why_not({}, 7, "supervisord")
+
+
+def test_the_watchdog_of_systemd_is_fed_by_the_gateway_that_takes_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    assert "WATCHDOG_PID" not in Origin.here().environment
+    monkeypatch.setenv("WATCHDOG_PID", "1")
+    assert Origin.here().environment["WATCHDOG_PID"] == "1", "it was somebody else's, and is"
 
 
 def test_what_no_gateway_has_said_is_refused(tmp_path: Path) -> None:

@@ -74,11 +74,13 @@ def test_systemd_is_told_when_the_gateway_is_ready_and_when_it_stops(manager: tu
 
 def test_the_gateway_that_takes_over_becomes_the_service(manager: tuple[Manager, str]) -> None:
     systemd, address = manager
-    with serve("apps:hello", cwd=TESTS, env={"NOTIFY_SOCKET": address}) as server:
+    with serve("apps:hello", cwd=TESTS, env={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "400000"}) as server:
         os.kill(server.pid, signal.SIGUSR2)
         assert server.wait() == 0
         successor = server.events_named("gateway.replaced")[0]["successor"]
         assert f"MAINPID={successor}" in systemd.said
+        fed = systemd.said.count("WATCHDOG=1")
+        wait_until(lambda: systemd.said.count("WATCHDOG=1") > fed + 2)
         assert "STOPPING=1" not in systemd.said, "the service goes on"
         os.kill(successor, signal.SIGTERM)
         wait_until(lambda: len(server.events_named("gateway.stopped")) == 2)
