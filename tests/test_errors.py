@@ -21,7 +21,8 @@ from gatekeep._errors import (
     Stopped,
     Truncated,
 )
-from gatekeep._settings import GroupSettings, HttpSettings
+from gatekeep.settings._group import GroupSettings
+from gatekeep.settings._http import HttpSettings
 from gatekeep.transport import _codec, _front  # noqa: F401  errors of their own are in the tree too
 
 

@@ -11,20 +11,11 @@ from hypothesis import given, strategies as st
 
 import apps
 from gatekeep import GroupSettings, HttpSettings, Settings, SettingsError
-from gatekeep._settings import (
-    AppTarget,
-    Bind,
-    BindKind,
-    ReloadSettings,
-    Spec,
-    dashed,
-    declared,
-    never_if_zero,
-    owner_of,
-    parse_app,
-    parse_bind,
-    plain_type,
-)
+from gatekeep.settings._app import AppTarget, parse_app
+from gatekeep.settings._bind import Bind, BindKind, parse_bind
+from gatekeep.settings._declared import declared, plain_name
+from gatekeep.settings._reload import ReloadSettings
+from gatekeep.settings._spec import Spec, dashed, never_if_zero, plain_type
 
 
 def refusal(**options: Any) -> str:
@@ -37,7 +28,7 @@ def refusal(**options: Any) -> str:
 
 def setting(settings: Settings, name: str) -> Any:
     """A setting's value, wherever it is held."""
-    owner = owner_of(name)
+    owner = declared()[plain_name(name)][0]
     holder = {
         Settings: settings,
         HttpSettings: settings.http,
@@ -437,13 +428,13 @@ def test_nothing_is_a_number_only_where_it_is_derived(name: str) -> None:
 def test_a_timer_of_0_is_off(given_: float, seconds: float) -> None:
     assert never_if_zero(given_) == seconds
     settings = Settings.for_app("apps", socket_timeout=given_, response_socket_timeout=given_)
-    assert settings.socket_timeout_of(settings.groups[0]) == seconds
+    assert settings.groups[0].socket_timeout_or_default == seconds
     assert settings.response_socket_timeout == seconds
 
 
 def socket_timeout(**options: Any) -> float:
     settings = Settings.for_app("apps", **options)
-    return settings.socket_timeout_of(settings.groups[0])
+    return settings.groups[0].socket_timeout_or_default
 
 
 def test_the_socket_timeout_is_derived_where_it_is_not_given() -> None:
@@ -620,7 +611,6 @@ def test_every_setting_of_every_section_is_declared() -> None:
     }
     assert set(declared()) == held - {"app", "groups"}
     assert declared()["reload"][0] is ReloadSettings, "the flag, not its section"
-    assert all(owner_of(name) is owner for name, (owner, _) in declared().items())
     assert declared()["http"][0] is HttpSettings, "the codec, not its section"
 
 

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
         request_data,
         subscribe_events,
     )
-    from gatekeep._settings import GroupSettings, HttpSettings, ReloadSettings, Settings
     from gatekeep._stages import Stage
     from gatekeep._statistics import Statistics
+    from gatekeep.settings._group import GroupSettings
+    from gatekeep.settings._http import HttpSettings
+    from gatekeep.settings._reload import ReloadSettings
+    from gatekeep.settings._settings import Settings
 
 _HOMES = {
     "ClientDisconnected": "_errors",
@@ -35,16 +38,16 @@ _HOMES = {
     "Event": "_hooks",
     "Gateway": "_gateway",
     "GatekeepError": "_errors",
-    "GroupSettings": "_settings",
-    "HttpSettings": "_settings",
-    "ReloadSettings": "_settings",
+    "GroupSettings": "settings._group",
+    "HttpSettings": "settings._http",
+    "ReloadSettings": "settings._reload",
     "Outcome": "_events",
     "ProcessStopping": "_hooks",
     "RequestFinished": "_hooks",
     "RequestRaised": "_hooks",
     "RequestStarted": "_hooks",
     "Served": "_gateway",
-    "Settings": "_settings",
+    "Settings": "settings._settings",
     "SettingsError": "_errors",
     "Stage": "_stages",
     "Statistics": "_statistics",

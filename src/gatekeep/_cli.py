@@ -25,19 +25,13 @@ from gatekeep._events import Logger
 from gatekeep._handover import Handover, Origin, received
 from gatekeep._logging import LEVELS, make_logger
 from gatekeep._program import Program
-from gatekeep._settings import (
-    Bind,
-    BindKind,
-    Settings,
-    Spec,
-    dashed,
-    declared,
-    parse_app,
-    parse_bind,
-    plain_type,
-)
 from gatekeep._systemd import Notifier, take_listeners
 from gatekeep._terminal import CANNOT_START, FAULT, USAGE, die
+from gatekeep.settings._app import parse_app
+from gatekeep.settings._bind import Bind, BindKind, parse_bind
+from gatekeep.settings._declared import declared
+from gatekeep.settings._settings import Settings
+from gatekeep.settings._spec import Spec, dashed, plain_type
 
 LOG_PATIENCE = 2.0
 """Seconds that the last log lines may take to be written."""

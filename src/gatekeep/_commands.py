@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from gatekeep._console import Command, CommandError, Commands, NoArguments
 from gatekeep._events import Logger
+from gatekeep._groups import ServedGroup
 from gatekeep._status import STOPPING, GatewayStatus
-from gatekeep.lifecycle._supervisor import Supervisor
 
 
 class Drain(msgspec.Struct, forbid_unknown_fields=True):
@@ -26,7 +26,10 @@ class Stop(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def commands_of(
-    supervisor: Supervisor, status: Callable[[], GatewayStatus], stop: Callable[[bool], bool], log: Logger
+    groups: Sequence[ServedGroup],
+    status: Callable[[], GatewayStatus],
+    stop: Callable[[bool], bool],
+    log: Logger,
 ) -> Commands:
     """The table of commands.
 
@@ -39,7 +42,7 @@ def commands_of(
             raise CommandError("it is stopping")
 
     async def tell_stacks(_: NoArguments) -> dict[str, Any]:
-        return {"processes": await supervisor.reports.stacks()}
+        return {"processes": [each for served in groups for each in await served.supervisor.reports.stacks()]}
 
     async def tell_status(_: NoArguments) -> dict[str, Any]:
         return {"status": status()}
@@ -47,12 +50,12 @@ def commands_of(
     async def reload(_: NoArguments) -> dict[str, Any]:
         log.info("command.received", command="reload")
         expect_no_stop()
-        return {"processes": supervisor.reload()}
+        return {"processes": sum(served.supervisor.reload() for served in groups)}
 
     async def drain(arguments: Drain) -> dict[str, Any]:
         log.info("command.received", command="drain", pid=arguments.pid)
         expect_no_stop()
-        if not supervisor.evict(arguments.pid):
+        if not any(served.supervisor.evict(arguments.pid) for served in groups):
             raise CommandError(f"there is no process {arguments.pid}, or it is going already")
         return {}
 

@@ -117,6 +117,14 @@ class Refused(RequestFailed):
         self.reason = reason
 
 
+class NotMounted(RequestFailed):
+    """Nothing is mounted where the request asks."""
+
+    stage = Stage.ROUTE
+    outcome = "refused"
+    status = 404
+
+
 class HeadExpired(Refused):
     """The request's head did not come within header-timeout, or kept us longer than header-max-timeout."""
 

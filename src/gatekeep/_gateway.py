@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -20,21 +19,16 @@ from gatekeep._commands import commands_of
 from gatekeep._console_server import Console
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger, SilentLogger
-from gatekeep._group import Group
-from gatekeep._health import GroupState
-from gatekeep._host import GroupHome, Host, Listener
+from gatekeep._groups import ServedGroup, open_groups, routes_of, start_groups, stop_groups, watch_files
+from gatekeep._host import Host, Listener
 from gatekeep._host_real import RealHost
-from gatekeep._reloader import Reloader
-from gatekeep._settings import GroupSettings, Settings
 from gatekeep._shop import Doors, Shop
 from gatekeep._statistics import Counters, Statistics
-from gatekeep._status import STOPPING, GatewayStatus, GroupStatus
+from gatekeep._status import STOPPING, GatewayStatus
 from gatekeep._waiters import running_loop
-from gatekeep.lifecycle._slots import board_size, rows_for
-from gatekeep.lifecycle._supervisor import Supervisor
+from gatekeep.settings._settings import Settings
 from gatekeep.transport._accept import Room
 from gatekeep.transport._asgi import Receive, Scope, Send
-from gatekeep.transport._dispatch import HopDispatch
 from gatekeep.transport._front import Front
 from gatekeep.transport._probes import Health
 
@@ -109,7 +103,7 @@ class Served:
 
 
 class Gateway:
-    """Serves one application in daemon processes of its own, inside whatever anyio program it is put into: on addresses of its
+    """Serves applications in daemon processes of its own, inside whatever anyio program it is put into: on addresses of its
     own (`serving`), or as an ASGI application inside another server (`lifespan`).
 
     Nothing of the program around it is touched: no signal handlers, no logging configuration, no event loop policy. One gateway
@@ -136,9 +130,7 @@ class Gateway:
         self._debug = debug
         self._counters = Counters()
         self._front: Front | None = None
-        self._group: Group | None = None
-        self._dispatch: HopDispatch | None = None
-        self._supervisor: Supervisor | None = None
+        self._groups: list[ServedGroup] = []
         self._state, self._began = "starting", 0.0
         self._now: Callable[[], float] = float
         self._stop_requested: anyio.Event | None = None
@@ -151,39 +143,23 @@ class Gateway:
 
     def statistics(self) -> Statistics:
         """A snapshot of what the gateway has done since it was made, by stage and outcome."""
-        group, dispatch = self._group, self._dispatch
-        if group is None or dispatch is None:
-            return self._counters.snapshot(waiting=0, standing=0, oldest=0.0, processes=())
+        groups = self._groups
         return self._counters.snapshot(
-            waiting=len(dispatch.entrance.admission.waiting),
-            standing=len(group.standing),
-            oldest=dispatch.oldest_wait(),
-            processes=group.ready(),
+            waiting=sum(len(served.dispatch.entrance.admission.waiting) for served in groups),
+            standing=sum(len(served.group.standing) for served in groups),
+            oldest=max((served.dispatch.oldest_wait() for served in groups), default=0.0),
+            processes=tuple(pid for served in groups for pid in served.group.ready()),
         )
 
-    def _status(self, addresses: tuple[str, ...], supervisor: Supervisor) -> GatewayStatus:
+    def _status(self, addresses: tuple[str, ...]) -> GatewayStatus:
         numbers = self.statistics()
-        group = self._group
-        assert group is not None
         return GatewayStatus(
             version=__version__,
             pid=os.getpid(),
             state=self._state,
             uptime=self._now() - self._began,
             addresses=addresses,
-            groups=(
-                GroupStatus(
-                    name=group.name,
-                    state=group.describe_state(),
-                    failure=supervisor.failure(),
-                    processes=supervisor.reports.status(),
-                    wanted=group.processes,
-                    waiting=numbers.waiting,
-                    standing=numbers.standing,
-                    oldest=numbers.oldest,
-                    next_start=supervisor.next_start(),
-                ),
-            ),
+            groups=tuple(served.status() for served in self._groups),
             in_flight=numbers.in_flight,
             connections=numbers.connections,
             outcomes={str(outcome): count for outcome, count in numbers.by_outcome().items()},
@@ -284,77 +260,64 @@ class Gateway:
     @contextlib.asynccontextmanager
     async def _serving(self, host: Host, *, listen: bool = True) -> AsyncIterator[Served]:
         settings = self.settings
-        (group_settings,) = settings.groups
         with (
             Doors(host, settings.binds if listen else (), settings.backlog) as doors,
             Doors(host, settings.health_binds, settings.backlog) as health_doors,
-            _home(host, group_settings) as home,
+            open_groups(
+                host, settings, self._counters, self._log, relieve=lambda: front.relieve(), debug=self._debug
+            ) as self._groups,
             _console_listener(host) as console_listener,
         ):
-            self._group = group = Group(group_settings.name, group_settings.processes, home.address)
-            self._dispatch = dispatch = HopDispatch(
-                host.net, host.clock, group, group_settings, self._counters, self._log,
-                socket_timeout=settings.socket_timeout_of(group_settings), relieve=lambda: front.relieve(),
-            )  # fmt: skip
             alarms = Alarms()
-            health = Health(lambda: [_state_of(group, dispatch, supervisor)], host.clock.now)
+            health = Health(lambda: [served.health() for served in self._groups], host.clock.now)
             make_front = functools.partial(
-                Front, host, settings.http, dispatch, alarms, self._counters, self._log,
+                Front, host, settings.http, routes_of(settings, self._groups), alarms, self._counters, self._log,
                 response_socket_timeout=settings.response_socket_timeout, health=health,
             )  # fmt: skip
             room = Room(self._most_connections(host), lambda: front.relieve())
             front = self._front = make_front(room=room)
             health_room = Room(HEALTH_CONNECTIONS, lambda: health_front.relieve())
             health_front = make_front(room=health_room, only_health=True)
-            self._supervisor = supervisor = Supervisor(
-                host, group_settings, group, home, self._counters, self._log,
-                folders=_folders(group_settings), module_path=_module_path(), debug=self._debug,
-                socket_timeout=dispatch.socket_timeout, graceful_timeout=settings.graceful_timeout,
-                develops=settings.reload.reload,
-            )  # fmt: skip
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(alarms.run, host.clock)
                 if settings.reload.reload:
-                    folders = _watched(group_settings)
-                    reloader = Reloader(settings.reload, folders, supervisor.files_changed)
-                    supervisor.on_folders = reloader.add
-                    tasks.start_soon(reloader.run)
+                    tasks.start_soon(watch_files(self._groups, settings).run)
                 if console_listener is not None:
                     # Before the processes: an application that never loads is a reason to ask.
                     commands = commands_of(
-                        supervisor,
-                        lambda: self._status(doors.addresses, supervisor),
-                        self._ask_to_stop,
-                        self._log,
+                        self._groups, lambda: self._status(doors.addresses), self._ask_to_stop, self._log
                     )
-                    console = Console(host.net, console_listener, commands, self._log)
-                    tasks.start_soon(console.run)
+                    tasks.start_soon(Console(host.net, console_listener, commands, self._log).run)
                 if settings.health_binds:
                     # Before them, too, and until the last has ended: a long start is no reason to be killed.
                     clinic = Shop(host, health_front, health_room, health_doors, 0.0, self._log)
                     await tasks.start(clinic.run)
-                await tasks.start(supervisor.run)
+                await start_groups(self._groups, tasks)
                 shop = Shop(host, front, room, doors, settings.graceful_timeout, self._log)
                 await tasks.start(shop.run)
                 self._state = "serving"
                 try:
                     yield Served(doors.addresses, self, doors, shop, host, health_doors.addresses)
                 finally:
-                    self._state = STOPPING
-                    supervisor.expect_stop()
-                    with anyio.CancelScope(shield=True) as self._hurry:
-                        if self._hurried:
-                            self._hurry.cancel()
-                        await shop.announce_close(settings.shutdown_delay)
-                        await shop.close()
-                        await supervisor.stop()
+                    await self._stop(shop)
                     tasks.cancel_scope.cancel()
+
+    async def _stop(self, shop: Shop) -> None:
+        """Turn nobody away who can still be served, then end all processes."""
+        self._state = STOPPING
+        for served in self._groups:
+            served.supervisor.expect_stop()
+        with anyio.CancelScope(shield=True) as self._hurry:
+            if self._hurried:
+                self._hurry.cancel()
+            await shop.announce_close(self.settings.shutdown_delay)
+            await shop.close()
+            await stop_groups(self._groups)
 
     def _most_connections(self, host: Host) -> int:
         """As many as the settings allow, and the descriptors: a client with a request needs one for its hop, and maybe a file."""
-        (group,) = self.settings.groups
         wanted = self.settings.http.max_connections
-        own = OWN_DESCRIPTORS + PROCESS_DESCRIPTORS * group.processes
+        own = OWN_DESCRIPTORS + PROCESS_DESCRIPTORS * sum(group.processes for group in self.settings.groups)
         if self.settings.health_binds:
             own += HEALTH_CONNECTIONS
         allowed = (host.net.descriptors() - own) // 3
@@ -373,9 +336,9 @@ class Gateway:
         return self._portal.call(self._reload_now) if self._portal is not None else self._reload_now()
 
     def _reload_now(self) -> int:
-        if self._supervisor is None or self._state == STOPPING:
+        if self._state == STOPPING:
             return 0
-        return self._supervisor.reload()
+        return sum(served.supervisor.reload() for served in self._groups)
 
     def hurry(self) -> None:
         """Make the stop that is under way, or comes, wait for nothing. With `serving_in_thread` any thread may call it."""
@@ -406,19 +369,6 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def _home(host: Host, settings: GroupSettings) -> Iterator[GroupHome]:
-    size = board_size(rows_for(settings.processes), settings.threads)
-    try:
-        home = host.processes.open_group(settings.name, settings.listen_backlog, size)
-    except OSError as error:
-        raise CannotStart(f"cannot make the listener of group {settings.name}: {error}") from error
-    try:
-        yield home
-    finally:
-        home.close()
-
-
-@contextlib.contextmanager
 def _console_listener(host: Host) -> Iterator[Listener | None]:
     try:
         listener = host.processes.open_console()
@@ -429,42 +379,6 @@ def _console_listener(host: Host) -> Iterator[Listener | None]:
     finally:
         if listener is not None:
             listener.close()
-
-
-def _state_of(group: Group, dispatch: HopDispatch, supervisor: Supervisor) -> GroupState:
-    """What is known of a group's health now."""
-    now, trusted = dispatch.clock.now(), len(group.trusted())
-    return GroupState(
-        group.name,
-        group.processes,
-        ready=trusted,
-        suspect=len(group.ready()) - trusted,
-        waiting=len(dispatch.entrance.admission.waiting),
-        standing=len(group.standing),
-        is_full=dispatch.entrance.is_full(),
-        oldest=dispatch.oldest_since(now),
-        last_claim=group.last_claim(),
-        occupied=supervisor.reports.occupied_since(),
-        is_asleep=group.is_asleep(),
-        is_failing=group.is_failing(),
-    )
-
-
-def _folders(settings: GroupSettings) -> list[str]:
-    """What comes first on the daemons' module path: what the settings say, then a script's own folder or the present one."""
-    own = os.path.dirname(os.path.abspath(settings.app.path)) if settings.app.path else os.getcwd()
-    return [*map(os.path.abspath, settings.python_path), own]
-
-
-def _watched(settings: GroupSettings) -> list[str]:
-    """What is watched for a developer: the application's own folders, not what is installed."""
-    return [folder for folder in _folders(settings) if os.path.isdir(folder)]
-
-
-def _module_path() -> list[str]:
-    """This interpreter's module path, as other processes may use it, without the folder of the console script."""
-    script = os.path.dirname(os.path.abspath(sys.argv[0])) if sys.argv[0].endswith("gatekeep") else None
-    return [path for path in map(os.path.abspath, sys.path) if path != script]
 
 
 def _unwrapped(group: BaseExceptionGroup[BaseException], bodys: BaseException | None) -> BaseException:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import attrs
 
 from gatekeep._process_options import ProcessOptions
-from gatekeep._settings import Bind
+from gatekeep.settings._bind import Bind
 
 T = TypeVar("T")
 

@@ -33,8 +33,8 @@ import anyio.to_thread
 from gatekeep._host import DUMP_SIGNAL, GroupHome, Listener, Peer, Process, Socket, SpoolFile, Usage, Waiter
 from gatekeep._launch import Launch, prepare, start
 from gatekeep._process_options import ProcessOptions
-from gatekeep._settings import Bind, BindKind
 from gatekeep._waiters import AsyncioLoop, Hub, LoopWaiter, TrioLoop, TrioWaiter, is_asyncio
+from gatekeep.settings._bind import Bind, BindKind
 
 T = TypeVar("T")
 

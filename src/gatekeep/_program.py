@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import anyio
 
@@ -12,12 +13,14 @@ from gatekeep._deadlines import describe_fire
 from gatekeep._errors import CannotStart, SettingsError
 from gatekeep._events import Logger
 from gatekeep._gateway import Gateway, Served
+from gatekeep._groups import apps_of
 from gatekeep._handover import Handover, Origin, Successor
 from gatekeep._host_real import own_children
 from gatekeep._keeper import Keeper
 from gatekeep._reaper import Reaper
-from gatekeep._settings import Settings
 from gatekeep._systemd import Notifier
+from gatekeep.settings._group import GroupSettings
+from gatekeep.settings._settings import Settings
 
 
 class Program:
@@ -143,15 +146,11 @@ class Program:
         self._log.info("gateway.stopped", requests=outcomes)
 
     def _say_ready(self, served: Served) -> None:
-        (group,) = self._settings.groups
         codec = self._settings.http.http
         self._log.info(
             "gateway.ready",
             addresses=list(served.addresses),
-            app=str(group.app),
-            processes=group.processes,
-            threads=group.threads,
-            request_timeout=describe_fire(group.request_timeout, group.threads),
+            **_described(self._settings),
             loop=self._loop,
             http="strict" if codec == "auto" else codec,
             version=__version__,
@@ -159,7 +158,29 @@ class Program:
             **({"health": list(served.health_addresses)} if served.health_addresses else {}),
         )
         self._notifier.say(
-            READY=1, MAINPID=os.getpid(), STATUS=f"serving {group.app} at {', '.join(served.addresses)}"
+            READY=1,
+            MAINPID=os.getpid(),
+            STATUS=f"serving {_apps(self._settings)} at {', '.join(served.addresses)}",
         )
         if self._handover is not None:
             self._handover.say_ready()
+
+
+def _described(settings: Settings) -> dict[str, Any]:
+    """What is served, for the log."""
+    if len(settings.groups) > 1:
+        return {"groups": {group.name: _described_group(settings, group) for group in settings.groups}}
+    return _described_group(settings, settings.groups[0])
+
+
+def _described_group(settings: Settings, group: GroupSettings) -> dict[str, Any]:
+    return {
+        "app": ", ".join(map(str, apps_of(group, settings))),
+        "processes": group.processes,
+        "threads": group.threads,
+        "request_timeout": describe_fire(group.request_timeout, group.threads),
+    }
+
+
+def _apps(settings: Settings) -> str:
+    return ", ".join(dict.fromkeys(str(app) for group in settings.groups for app in apps_of(group, settings)))

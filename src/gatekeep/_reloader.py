@@ -12,7 +12,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from gatekeep._errors import SettingsError
-from gatekeep._settings import ReloadSettings
+from gatekeep.settings._reload import ReloadSettings
 
 try:
     import watchfiles

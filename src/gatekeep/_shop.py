@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger
 from gatekeep._host import Host, Listener
-from gatekeep._settings import Bind, BindKind
+from gatekeep.settings._bind import Bind, BindKind
 from gatekeep.transport._accept import Door, Room
 from gatekeep.transport._front import Front
 

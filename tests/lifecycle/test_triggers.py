@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gatekeep._settings import dashed, declared
 from gatekeep.lifecycle import _triggers
 from gatekeep.lifecycle._triggers import TRIGGERS, Trigger
+from gatekeep.settings._declared import declared
+from gatekeep.settings._spec import dashed
 
 # name: planned, evicts, succeeded, at once
 WHAT = {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gatekeep._settings import parse_app
 from gatekeep.pool._loader import Application, LoadError, load
+from gatekeep.settings._app import parse_app
 
 APPLICATION = "def {name}(environ, start_response):\n    return [b'{name}']\n"
 

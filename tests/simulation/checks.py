@@ -13,9 +13,11 @@ import attrs
 
 from gatekeep._events import Outcome
 from gatekeep._gateway import Gateway
-from gatekeep._settings import GroupSettings, HttpSettings, Settings
 from gatekeep._stages import Stage
 from gatekeep._statistics import Statistics
+from gatekeep.settings._group import GroupSettings
+from gatekeep.settings._http import HttpSettings
+from gatekeep.settings._settings import Settings
 from gatekeep.transport._backoff import LONG_PAUSE, connect_pauses
 
 from .clients import IMPATIENCE
@@ -189,7 +191,7 @@ class Audit:
 
     def _run_expired(self, fields: dict[str, Any]) -> None:
         plan = self.world.plans[fields["path"]]
-        due = self.claimed[fields["request_id"]] + self.settings.socket_timeout_of(self.group)
+        due = self.claimed[fields["request_id"]] + self.group.socket_timeout_or_default
         if plan.framing == "none":
             self._late(fields, due)
 
@@ -321,7 +323,7 @@ class Audit:
         """Whoever is cut off has lost his process, or it has lost patience with us, or the hop was given up."""
         assert plan.hop is not None
         took = self.world.time.now - plan.claimed_at
-        patient = took < self.settings.socket_timeout_of(self.group)
+        patient = took < self.group.socket_timeout_or_default
         dying = self.world.processes.all[record["pid"]].is_dying()
         if patient and not dying and not plan.hop.was_shut:
             self._wrong(f"{plan.path}: truncated, though its process lives and has it in hand")

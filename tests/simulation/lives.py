@@ -10,10 +10,11 @@ from typing import Any
 import attrs
 
 from gatekeep._gateway import Gateway
-from gatekeep._settings import GroupSettings, Settings
 from gatekeep.lifecycle._child import Child
 from gatekeep.lifecycle._process_state import ACCEPTING, ProcessState
 from gatekeep.lifecycle._supervisor import SPAWN_PAUSE, Supervisor
+from gatekeep.settings._group import GroupSettings
+from gatekeep.settings._settings import Settings
 from gatekeep.transport._claim import State
 from gatekeep.transport._hop import Hop
 

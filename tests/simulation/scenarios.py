@@ -12,12 +12,12 @@ from unittest import mock
 import anyio
 import attrs
 
-from gatekeep import _gateway
+from gatekeep import _groups
 from gatekeep._events import Outcome
 from gatekeep._gateway import Gateway, Served
-from gatekeep._settings import Settings
 from gatekeep.lifecycle._liveness import SUSPECT_AFTER
 from gatekeep.lifecycle._supervisor import Supervisor
+from gatekeep.settings._settings import Settings
 
 from .actors import Steps, Wait
 from .checks import Audit, schedule
@@ -113,7 +113,7 @@ class Night:
             Failed: an invariant does not hold.
         """
         try:
-            with mock.patch.object(_gateway, "Supervisor", self._supervise):
+            with mock.patch.object(_groups, "Supervisor", self._supervise):
                 run(self._main, self.backend, self.seed, self.world.idle)
         except Exception as error:
             if not self.world.violations:

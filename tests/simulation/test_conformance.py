@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 
 from gatekeep._host import SHUT_RD, SHUT_WR, Ended
 from gatekeep._host_real import RealGroupHome, RealNet, RealProcesses
-from gatekeep._settings import parse_bind
+from gatekeep.settings._bind import parse_bind
 
 from .daemons import SimHome
 from .runtime import BACKENDS, VirtualTime, run

@@ -21,7 +21,7 @@ from anyio.lowlevel import checkpoint
 
 from gatekeep._host import GroupHome, Peer
 from gatekeep._process_options import ProcessOptions
-from gatekeep._settings import Bind
+from gatekeep.settings._bind import Bind
 
 from .actors import NOW, Actor, Steps
 from .daemons import SimDaemon, SimHome, SimProcess

@@ -19,9 +19,11 @@ import msgspec
 from gatekeep._deadlines import fire_after
 from gatekeep._frames import frame
 from gatekeep._process_options import display_name
-from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep.lifecycle._drain import Order
 from gatekeep.lifecycle._slots import rows_for
+from gatekeep.settings._app import AppTarget
+from gatekeep.settings._group import GroupSettings
+from gatekeep.settings._spec import never_if_zero
 
 
 class Kind(IntEnum):
@@ -39,6 +41,16 @@ class Kind(IntEnum):
     WISH = 20
 
 
+class App(msgspec.Struct, array_like=True):
+    """An application: see `gatekeep.settings._app.AppTarget`. `name` is what requests ask for it by."""
+
+    name: str
+    module: str
+    path: str
+    attribute: str
+    factory: bool
+
+
 class DaemonSettings(msgspec.Struct, array_like=True):
     """What a daemon process must know; argv carries only descriptors.
 
@@ -46,7 +58,7 @@ class DaemonSettings(msgspec.Struct, array_like=True):
         group: the group's name.
         row, rows: its row on the scoreboard, and how many there are.
         processes, threads: the group's size.
-        module, path, attribute, factory: the application (see `gatekeep._settings.AppTarget`).
+        apps: the applications, the group's own first.
         folders: folders that come first on the module path, in order.
         module_path: the gateway's own module path, which comes after them.
         shutdown_timeout: seconds after which an orphan, whose gateway is gone, ends whatever it does.
@@ -74,10 +86,7 @@ class DaemonSettings(msgspec.Struct, array_like=True):
     rows: int
     processes: int
     threads: int
-    module: str
-    path: str
-    attribute: str
-    factory: bool
+    apps: list[App]
     folders: list[str]
     module_path: list[str]
     shutdown_timeout: float
@@ -104,9 +113,9 @@ def settings_for(
     group: GroupSettings,
     *,
     row: int,
+    apps: list[AppTarget],
     folders: list[str],
     module_path: list[str],
-    socket_timeout: float,
     maximum_requests: int,
     tells_folders: bool,
     debug: bool,
@@ -118,15 +127,12 @@ def settings_for(
         rows=rows_for(group.processes),
         processes=group.processes,
         threads=group.threads,
-        module=group.app.module,
-        path=group.app.path,
-        attribute=group.app.attribute,
-        factory=group.app.factory,
+        apps=[App(str(app), app.module, app.path, app.attribute, app.factory) for app in apps],
         folders=folders,
         module_path=module_path,
         shutdown_timeout=group.shutdown_timeout,
         queue_timeout=never_if_zero(group.queue_timeout),
-        socket_timeout=socket_timeout,
+        socket_timeout=group.socket_timeout_or_default,
         fire=fire_after(group.request_timeout, group.threads),
         interrupt_timeout=group.interrupt_timeout,
         interrupt_sockets=group.interrupt_sockets,

@@ -15,9 +15,10 @@ from enum import Enum, auto
 
 import attrs
 
-from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep.lifecycle._process_state import ProcessEvent, ProcessState, after
 from gatekeep.lifecycle._triggers import SHUTDOWN, Trigger
+from gatekeep.settings._group import GroupSettings
+from gatekeep.settings._spec import never_if_zero
 
 LAST_WORDS = 1.0
 """Seconds beyond shutdown-timeout for `atexit` functions of a process whose requests do not end."""
@@ -58,13 +59,13 @@ class Timers:
         return self.eviction if trigger.evicts else self.graceful
 
 
-def timers_of(group: GroupSettings, graceful_timeout: float) -> Timers:
+def timers_of(group: GroupSettings) -> Timers:
     """A group's timers; eviction-timeout falls back to graceful-timeout."""
     eviction = group.eviction_timeout
     return Timers(
         startup=never_if_zero(group.startup_timeout),
-        graceful=graceful_timeout,
-        eviction=graceful_timeout if eviction is None else eviction,
+        graceful=group.graceful_timeout,
+        eviction=group.graceful_timeout if eviction is None else eviction,
         shutdown=group.shutdown_timeout,
     )
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 import attrs
 
 from gatekeep._host import Usage
-from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep.lifecycle._triggers import CPU_TIME_LIMIT, MEMORY_LIMIT, RESTART_INTERVAL, Trigger
+from gatekeep.settings._group import GroupSettings
+from gatekeep.settings._spec import never_if_zero
 
 SAMPLE_INTERVAL = 1.0
 """Seconds between looks at what a process uses."""

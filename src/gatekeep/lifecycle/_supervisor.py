@@ -17,7 +17,6 @@ from gatekeep._errors import CannotStart
 from gatekeep._events import Logger
 from gatekeep._group import Group
 from gatekeep._host import GroupHome, Host
-from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep._statistics import Counters
 from gatekeep.lifecycle import _control, _postmortem
 from gatekeep.lifecycle._child import Child
@@ -41,6 +40,9 @@ from gatekeep.lifecycle._triggers import (
     Trigger,
 )
 from gatekeep.lifecycle._turns import Turns
+from gatekeep.settings._app import AppTarget
+from gatekeep.settings._group import GroupSettings
+from gatekeep.settings._spec import never_if_zero
 
 SPAWN_PAUSE = 0.5
 """Seconds before another try where the system would not start a process."""
@@ -55,11 +57,11 @@ class Supervisor:
     """Keeps one group's processes running.
 
     Args:
+        apps: the group's applications, its own first.
         folders: what comes first on the daemons' module path; `module_path` is the gateway's own.
-        socket_timeout: the group's (see `Settings.socket_timeout_of`), `math.inf` for never.
-        graceful_timeout: seconds in which a process that must go hopes to become idle.
         debug: whether the daemons shall send events at debug.
         develops: whether a developer watches: failed starts are shown and waited out, and new code need not wait for old one.
+        gives_up: whether the gateway has no sense without this group; else it is started again and again while others serve.
 
     Attributes:
         on_folders: called with the folders that modules were loaded from, where a developer watches.
@@ -74,14 +76,15 @@ class Supervisor:
         counters: Counters,
         log: Logger,
         *,
+        apps: list[AppTarget],
         folders: list[str],
         module_path: list[str],
         debug: bool,
-        socket_timeout: float,
-        graceful_timeout: float,
         develops: bool = False,
+        gives_up: bool = True,
     ) -> None:
         self._develops = develops
+        self._gives_up = gives_up and not develops
         self.on_folders: Callable[[list[str]], None] = lambda folders: None
         self._host = host
         self._settings = settings
@@ -91,9 +94,9 @@ class Supervisor:
         self._log = log
         self._settings_for = partial(
             _control.settings_for, settings,
-            folders=folders, module_path=module_path, socket_timeout=socket_timeout, tells_folders=develops, debug=debug,
+            apps=apps, folders=folders, module_path=module_path, tells_folders=develops, debug=debug,
         )  # fmt: skip
-        self._timers = timers_of(settings, graceful_timeout)
+        self._timers = timers_of(settings)
         self._board = Board(home.board, rows_for(settings.processes), settings.threads)
         self._rows: list[Row] = [self._board.row(index) for index in range(self._board.rows)]
         self._children: dict[int, Child] = {}
@@ -246,11 +249,15 @@ class Supervisor:
     def _failed(self) -> None:
         """A start has failed."""
         self._respawn.failed(self._host.clock.now())
-        if self._develops:
+        if self._develops or (self._respawn.is_hopeless() and not self._gives_up):
             self._first_ready.set()
         elif self._respawn.is_hopeless() and not self._stopping:
             self._begin_stop()
-            raise CannotStart(self._last_failure.reason, self._last_failure.traceback)
+            raise self.start_failure()
+
+    def start_failure(self) -> CannotStart:
+        """Why no process became ready."""
+        return CannotStart(self._last_failure.reason, self._last_failure.traceback)
 
     def _succeed(self, incumbent: Child) -> None:
         if not incumbent.life.is_over:

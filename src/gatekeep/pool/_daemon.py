@@ -23,30 +23,31 @@ from gatekeep import _hooks
 from gatekeep._deadlines import is_stale
 from gatekeep._events import request_name
 from gatekeep._host import DUMP_SIGNAL
-from gatekeep._settings import AppTarget
 from gatekeep.lifecycle import _triggers
 from gatekeep.lifecycle._control import DaemonSettings, Failed, Ready, Stacks, Thread, Wish
 from gatekeep.lifecycle._drain import Order
 from gatekeep.lifecycle._slots import Board, RowState, board_size
 from gatekeep.lifecycle._triggers import Trigger
 from gatekeep.pool._announce import Farewell
+from gatekeep.pool._applications import Applications
 from gatekeep.pool._control import Control, Guard
 from gatekeep.pool._disconnected import Disconnected
 from gatekeep.pool._fork import became_child, end_if_child
 from gatekeep.pool._input import body_stream
 from gatekeep.pool._listener import Listener
-from gatekeep.pool._loader import Application, LoadError, import_scripts, load
+from gatekeep.pool._loader import LoadError, import_scripts
 from gatekeep.pool._log import LogSocket, OutputStream, capture_output, current_request, format_error
 from gatekeep.pool._memory import Memory
 from gatekeep.pool._monitor import Monitor
 from gatekeep.pool._pickup import pick_up
 from gatekeep.pool._region import Region
 from gatekeep.pool._respond import Responder
-from gatekeep.pool._script import Script, module_folders, watch_script
+from gatekeep.pool._script import module_folders
 from gatekeep.pool._setup import set_up, show_as, stacks_of
 from gatekeep.pool._stacks import all_stacks
 from gatekeep.pool._threads import Crew, Worker
 from gatekeep.pool._wsgi import base_environ, run as run_application
+from gatekeep.settings._app import AppTarget
 from gatekeep.transport._wire import Envelope
 
 DRAIN_LOOK = 0.05
@@ -76,10 +77,10 @@ def run(control_fd: int, log_fd: int, listener_fd: int, board_fd: int, dump_fd: 
     os.register_at_fork(after_in_child=lambda: _close_in_child(control, log, output))
     _set_module_path(settings)
     sys.argv[:] = ["gatekeep"]  # the application's code may look; our descriptors are none of its business
-    application, script = _load(settings, control)
+    applications = _load(settings, control)
     _install_signals(control)
     board = _map_board(settings, board_fd)
-    daemon = Daemon(settings, application, script, Listener(listener_fd), board, log, output)
+    daemon = Daemon(settings, applications, Listener(listener_fd), board, log, output)
     os.register_at_fork(after_in_child=daemon.close_in_child)
     guard.loaded()
     daemon.serve(control)
@@ -124,21 +125,20 @@ def _set_module_path(settings: DaemonSettings) -> None:
     sys.path[:] = dict.fromkeys([*settings.folders, *settings.module_path, *sys.path])
 
 
-def _load(settings: DaemonSettings, control: Control) -> tuple[Application, Script | None]:
-    began, began_wall = time.monotonic(), time.time()
+def _load(settings: DaemonSettings, control: Control) -> Applications:
+    began = time.monotonic()
     try:
         set_up(settings)
-        target = AppTarget(settings.module, settings.path, settings.attribute, settings.factory)
         import_scripts(settings.import_scripts)
-        application = load(target)
+        targets = {
+            app.name: AppTarget(app.module, app.path, app.attribute, app.factory) for app in settings.apps
+        }
+        applications = Applications(targets, settings.script_reloading)
     except LoadError as error:
         control.send(Failed(str(error), error.traceback))
         end(LOAD_FAILED_STATUS)
     control.load_time = time.monotonic() - began
-    if settings.script_reloading == "off":
-        return application, None
-    strict = settings.script_reloading == "strict"
-    return application, watch_script(target.path, target.module, began_wall, strict=strict)
+    return applications
 
 
 def _map_board(settings: DaemonSettings, fd: int) -> Board:
@@ -179,15 +179,13 @@ class Daemon:
     def __init__(
         self,
         settings: DaemonSettings,
-        application: Application,
-        script: Script | None,
+        applications: Applications,
         listener: Listener,
         board: Board,
         log: LogSocket,
         output: tuple[OutputStream, OutputStream],
     ) -> None:
-        self._application = application
-        self._script = script
+        self._applications = applications
         self._folders = module_folders() if settings.tells_folders else []
         self._memory = Memory()
         self._rejects = settings.script_reloading == "strict"
@@ -364,7 +362,7 @@ class Daemon:
 
     def _is_outdated(self) -> bool:
         """Look whether the script has changed, and say so. Whether this process must not run a request any more."""
-        if self._script is None or not self._script.has_changed():
+        if not self._applications.have_changed():
             return False
         trigger = _triggers.SCRIPT_REJECTED if self._rejects else _triggers.SCRIPT_CHANGED
         self._wish(trigger, "its script has changed")
@@ -381,7 +379,7 @@ class Daemon:
         responder = Responder(hop, method, self._socket_timeout, worker.region, self._memory)
         body = body_stream(envelope, hop, self._socket_timeout, worker.region)
         run_application(
-            self._application, environ, body, responder,
+            self._applications.find(envelope.app), environ, body, responder,
             worker.region, envelope.request, time.monotonic, self._log,
         )  # fmt: skip
 

@@ -9,12 +9,13 @@ import os
 import re
 import sys
 import traceback
+import zlib
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-from gatekeep._settings import AppTarget, parse_app
 from gatekeep.pool._log import sendable, summarise
+from gatekeep.settings._app import AppTarget, parse_app
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -102,8 +103,11 @@ def _import_path(path: str) -> ModuleType:
         raise LoadError(f"there is no file {full}")
     name = "_gatekeep_" + re.sub(r"\W", "_", os.path.basename(full).rpartition(".")[0])
     loaded = sys.modules.get(name)
-    if loaded is not None and loaded.__file__ == full:
-        return loaded  # it was among the import-scripts
+    if loaded is not None and loaded.__file__ != full:
+        name += f"_{zlib.crc32(os.fsencode(full)):08x}"  # the same file name in another folder
+        loaded = sys.modules.get(name)
+    if loaded is not None:
+        return loaded  # it was among the import-scripts, or has two applications
     # Named by us and not by its ending, so that any file (`site.wsgi`) is taken for Python.
     loader = _Uncached(name, full)
     spec = importlib.util.spec_from_file_location(name, full, loader=loader)

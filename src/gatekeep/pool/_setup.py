@@ -11,9 +11,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gatekeep._settings import parse_app
 from gatekeep.lifecycle._control import DaemonSettings
 from gatekeep.pool._loader import LoadError
+from gatekeep.settings._app import parse_app
 
 KEEP_ENVIRONMENT = "SPT_NOENV"
 """The library's word for it; it looks when it is loaded."""
@@ -68,7 +68,8 @@ def set_up(settings: DaemonSettings) -> None:
 
 def _stay_with_gateway(settings: DaemonSettings) -> None:
     """Paths on the command line are meant from where it was typed."""
-    settings.path = settings.path and os.path.abspath(settings.path)
+    for app in settings.apps:
+        app.path = app.path and os.path.abspath(app.path)
     settings.import_scripts = [
         os.path.abspath(text) if parse_app(text).path else text for text in settings.import_scripts
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gatekeep._alarms import Alarm
 from gatekeep._channel import Channel, WaitExpired
@@ -12,9 +12,10 @@ from gatekeep._errors import ClientLeft, NeverClaimed, QueueExpired, QueueOverdu
 from gatekeep._events import DEBUG, Logger, Record, request_name, says
 from gatekeep._group import Group
 from gatekeep._host import Clock, Net
-from gatekeep._settings import GroupSettings, never_if_zero
 from gatekeep._stages import Stage
 from gatekeep._statistics import Counters
+from gatekeep.settings._group import GroupSettings
+from gatekeep.settings._spec import never_if_zero
 from gatekeep.transport import _wire
 from gatekeep.transport._claim import SETTLED, Attempts, State
 from gatekeep.transport._connect import Entrance
@@ -51,9 +52,6 @@ class Request(Protocol):
     @property
     def client(self) -> Client: ...
 
-    def environ(self) -> dict[str, str]:
-        """The CGI part of the WSGI environ."""
-
     def small_body(self) -> bytes | None:
         """The whole body, where it is small and has come; None where it must be streamed."""
 
@@ -62,7 +60,6 @@ class HopDispatch:
     """Hands requests to the daemon processes of one group.
 
     Args:
-        socket_timeout: seconds that one read or write of a hop may take.
         relieve: called when we are out of descriptors.
     """
 
@@ -75,12 +72,11 @@ class HopDispatch:
         counters: Counters,
         log: Logger,
         *,
-        socket_timeout: float,
         relieve: Callable[[], None],
     ) -> None:
         self.group = group
         self.buffers_requests = settings.request_buffering
-        self.socket_timeout = socket_timeout
+        self.socket_timeout = socket_timeout = settings.socket_timeout_or_default
         self.entrance = Entrance(
             net,
             clock,
@@ -105,8 +101,12 @@ class HopDispatch:
         self.group.check_up(self.clock.now())
         self.entrance.check_room()
 
-    def claim(self, request: Request) -> Awaitable[Hop]:
+    def claim(self, request: Request, environ: dict[str, str], app: str = "") -> Awaitable[Hop]:
         """Find a worker for the request: the hop that is returned is claimed, and entered in the group until `release`.
+
+        Args:
+            environ: the CGI part of the WSGI environ. Not changed.
+            app: which of the group's applications shall have it, as `str` of its target; empty for the group's own.
 
         A hop that ends before the claim is followed by another, to whichever process accepts next, up to 2 * processes + 1
         attempts; the client notices nothing.
@@ -118,7 +118,7 @@ class HopDispatch:
             ClientLeft: nobody waits for it any more.
             NeverClaimed: no attempt led to a claim.
         """
-        return _Claim(self, request).run()
+        return _Claim(self, request, environ, app).run()
 
     def oldest_wait(self) -> float:
         """For how many seconds the oldest request has waited that nobody has claimed."""
@@ -144,6 +144,13 @@ class HopDispatch:
         hop.close()
 
 
+class Target(NamedTuple):
+    """Where a mount leads: to a group, and to one of its applications (see `HopDispatch.claim`)."""
+
+    dispatch: HopDispatch
+    app: str = ""
+
+
 class _Claim:
     """One request on its way to a worker."""
 
@@ -161,7 +168,7 @@ class _Claim:
         "since",
     )
 
-    def __init__(self, dispatch: HopDispatch, request: Request) -> None:
+    def __init__(self, dispatch: HopDispatch, request: Request, environ: dict[str, str], app: str) -> None:
         self._dispatch = dispatch
         self._clock = dispatch.clock
         self._client = request.client
@@ -170,7 +177,7 @@ class _Claim:
         self.number = record.number
         self.alarm = request.alarm
         self._attempts = Attempts(dispatch.group.processes)
-        self._envelope = _envelope(request)
+        self._envelope = _envelope(request, environ, app)
         self._is_offered = False
         self._queue_ends = math.inf
         self.since = 0.0
@@ -302,7 +309,7 @@ class _Claim:
         )
 
 
-def _envelope(request: Request) -> _wire.Envelope:
+def _envelope(request: Request, environ: dict[str, str], app: str) -> _wire.Envelope:
     body = request.small_body()
     return _wire.Envelope(
         request=request.record.number,
@@ -310,7 +317,8 @@ def _envelope(request: Request) -> _wire.Envelope:
         stamp=0.0,
         wall=0.0,
         attempt=0,
-        environ=request.environ(),
+        app=app,
+        environ=environ,
         body=body or b"",
         streamed=body is None,
     )

@@ -9,22 +9,23 @@ from typing import Protocol
 import anyio
 
 from gatekeep._alarms import Alarms
-from gatekeep._errors import ClientGone, Refused, RequestFailed, StartsFail, Stopped
+from gatekeep._errors import ClientGone, NotMounted, Refused, RequestFailed, StartsFail, Stopped
 from gatekeep._events import DEBUG, INFO, Action, Logger, Outcome, Record, request_name, says
 from gatekeep._host import Host, Peer
-from gatekeep._settings import HttpSettings
 from gatekeep._stages import Stage
 from gatekeep._statistics import Counters
+from gatekeep.settings._http import HttpSettings
 from gatekeep.transport._accept import Room
 from gatekeep.transport._codec import Codec, Head, Limits
 from gatekeep.transport._codec_strict import StrictCodec
 from gatekeep.transport._date import HttpDate
-from gatekeep.transport._dispatch import HopDispatch, Request
+from gatekeep.transport._dispatch import HopDispatch, Request, Target
 from gatekeep.transport._error_page import FIELDS, error_page
 from gatekeep.transport._guests import Guests
 from gatekeep.transport._http1 import Http1Connection, Patience
 from gatekeep.transport._probes import Health, Probe, not_found
 from gatekeep.transport._relay import Exchange as Relayed, relay
+from gatekeep.transport._route import Routes
 
 # Looking a member up in its class costs a tenth of a microsecond in Python 3.11.
 _ROUTE, _RESPOND, _SERVED = Stage.ROUTE, Stage.RESPOND, Outcome.SERVED
@@ -70,6 +71,9 @@ class Exchange(Relayed, Request, Protocol):
     def body_arrived(self) -> bool:
         """Whether all of the body is here, taken or not."""
 
+    def environ(self) -> dict[str, str]:
+        """The CGI part of the WSGI environ. Not to be changed."""
+
     async def buffer_body(self) -> None:
         """Receive all of the body before anybody asks for it."""
 
@@ -86,7 +90,7 @@ class Exchange(Relayed, Request, Protocol):
 class Front:
     """Serves the clients' connections, and requests that another server hands in (`guests`).
 
-    `host`'s clock stamps, `dispatch` hands requests to workers, `counters` and `log` are told what became of them.
+    `host`'s clock stamps, `routes` leads requests to workers, `counters` and `log` are told what became of them.
 
     Args:
         only_health: whether it answers health probes and nothing else.
@@ -96,7 +100,7 @@ class Front:
         self,
         host: Host,
         settings: HttpSettings,
-        dispatch: HopDispatch,
+        routes: Routes[Target],
         alarms: Alarms,
         counters: Counters,
         log: Logger,
@@ -112,7 +116,7 @@ class Front:
         self.room = room
         self.patience = Patience(settings, response_socket_timeout)
         self.limits = limits_of(settings)
-        self._dispatch = dispatch
+        self._routes = routes
         self._counters = counters
         self._log = log
         self._says_debug, self._says_info = says(log, DEBUG), says(log, INFO)
@@ -170,7 +174,8 @@ class Front:
         self.announce_stop()
         self._stopping, self._patient = True, patient
         self.guests.stop()
-        self._dispatch.end_streams()
+        for target in self._routes.targets():
+            target.dispatch.end_streams()
         for connection in tuple(self._connections):
             connection.stop(patient=patient)
 
@@ -227,19 +232,32 @@ class Front:
         await exchange.answer_in_order(status, [*fields, *_retry_after(status)], body)
 
     async def _pass_on(self, exchange: Exchange) -> None:
-        dispatch = self._dispatch
+        environ = exchange.environ()
+        target = self._routes.sole
+        if target is None:
+            target, environ = self._route(environ)
+        dispatch = target.dispatch
         if dispatch.buffers_requests and not exchange.body_arrived:
-            await self._receive_body(exchange)
-        hop = await dispatch.claim(exchange)
+            await self._receive_body(exchange, dispatch)
+        hop = await dispatch.claim(exchange, environ, target.app)
         try:
             await relay(exchange, hop, self.host.clock, dispatch.socket_timeout, dispatch)
         finally:
             dispatch.release(hop)
         self._counters.streams_ended += hop.stream_ended
 
-    async def _receive_body(self, exchange: Exchange) -> None:
+    def _route(self, environ: dict[str, str]) -> tuple[Target, dict[str, str]]:
+        """Where the request goes, and the environ with its path split there."""
+        host, path = environ.get("HTTP_HOST", ""), environ["PATH_INFO"]
+        place = self._routes.find(host, path)
+        if place is None:
+            raise NotMounted(f"nothing is mounted at {path}" + (f" for host {host}" if host else ""))
+        script_name = environ["SCRIPT_NAME"] + place.script_name
+        return place.target, {**environ, "SCRIPT_NAME": script_name, "PATH_INFO": place.path_info}
+
+    async def _receive_body(self, exchange: Exchange, dispatch: HopDispatch) -> None:
         """A slow upload holds no worker. What would be turned away is turned away before its body is received."""
-        self._dispatch.check_room()
+        dispatch.check_room()
         exchange.record.stage = Stage.BODY
         await exchange.buffer_body()
         exchange.record.buffered = self.now()

@@ -13,7 +13,8 @@ from gatekeep._channel import Channel, WaitExpired
 from gatekeep._errors import BodyExpired, HeadExpired, Refused
 from gatekeep._events import Record
 from gatekeep._host import Ended, Host, Peer
-from gatekeep._settings import HttpSettings, never_if_zero
+from gatekeep.settings._http import HttpSettings
+from gatekeep.settings._spec import never_if_zero
 from gatekeep.transport import _environ
 from gatekeep.transport._accept import Room
 from gatekeep.transport._budget import Budget

@@ -50,6 +50,7 @@ class Envelope(msgspec.Struct, array_like=True):
         environ: the CGI part of the WSGI environ, latin-1 text as PEP 3333 has it.
         body: the whole body, where it is small and complete; else empty.
         streamed: whether BODY frames and BODY_END follow `GO`.
+        app: which of the process's applications is asked for; empty for the group's own.
     """
 
     request: int
@@ -60,6 +61,7 @@ class Envelope(msgspec.Struct, array_like=True):
     environ: dict[str, str]
     body: bytes
     streamed: bool
+    app: str = ""
 
 
 class Go(msgspec.Struct, array_like=True):

@@ -1,0 +1,201 @@
+"""One process group as the gateway runs it: what front and supervisor share, and both of its ends, wired together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+import anyio
+import attrs
+from anyio.abc import TaskGroup
+
+from gatekeep._errors import CannotStart
+from gatekeep._events import Logger
+from gatekeep._group import Group
+from gatekeep._health import GroupState
+from gatekeep._host import GroupHome, Host
+from gatekeep._reloader import Reloader
+from gatekeep._statistics import Counters
+from gatekeep._status import GroupStatus
+from gatekeep.lifecycle._slots import board_size, rows_for
+from gatekeep.lifecycle._supervisor import Supervisor
+from gatekeep.settings._app import AppTarget
+from gatekeep.settings._group import GroupSettings
+from gatekeep.settings._settings import Settings
+from gatekeep.transport._dispatch import HopDispatch, Target
+from gatekeep.transport._route import Mount, Routes
+
+
+@attrs.frozen
+class ServedGroup:
+    """A process group that is served."""
+
+    settings: GroupSettings
+    group: Group
+    dispatch: HopDispatch
+    supervisor: Supervisor
+
+    def health(self) -> GroupState:
+        """What is known of its health now."""
+        group, dispatch = self.group, self.dispatch
+        now, trusted = dispatch.clock.now(), len(group.trusted())
+        return GroupState(
+            group.name,
+            group.processes,
+            ready=trusted,
+            suspect=len(group.ready()) - trusted,
+            waiting=len(dispatch.entrance.admission.waiting),
+            standing=len(group.standing),
+            is_full=dispatch.entrance.is_full(),
+            oldest=dispatch.oldest_since(now),
+            last_claim=group.last_claim(),
+            occupied=self.supervisor.reports.occupied_since(),
+            is_asleep=group.is_asleep(),
+            is_failing=group.is_failing(),
+        )
+
+    def status(self) -> GroupStatus:
+        """What is told of it when somebody asks."""
+        group, supervisor = self.group, self.supervisor
+        return GroupStatus(
+            name=group.name,
+            state=group.describe_state(),
+            failure=supervisor.failure(),
+            processes=supervisor.reports.status(),
+            wanted=group.processes,
+            waiting=len(self.dispatch.entrance.admission.waiting),
+            standing=len(group.standing),
+            oldest=self.dispatch.oldest_wait(),
+            next_start=supervisor.next_start(),
+        )
+
+
+@contextlib.contextmanager
+def open_groups(
+    host: Host,
+    settings: Settings,
+    counters: Counters,
+    log: Logger,
+    *,
+    relieve: Callable[[], None],
+    debug: bool,
+) -> Iterator[list[ServedGroup]]:
+    """All groups, with their listeners; no process is started yet.
+
+    Args:
+        relieve: called when we are out of descriptors.
+
+    Raises:
+        CannotStart: a listener cannot be made.
+    """
+    with contextlib.ExitStack() as homes:
+        yield [
+            _open(
+                host, homes.enter_context(_home(host, group)), group, settings, counters, log, relieve, debug
+            )
+            for group in settings.groups
+        ]
+
+
+def _open(
+    host: Host,
+    home: GroupHome,
+    settings: GroupSettings,
+    whole: Settings,
+    counters: Counters,
+    log: Logger,
+    relieve: Callable[[], None],
+    debug: bool,
+) -> ServedGroup:
+    group = Group(settings.name, settings.processes, home.address)
+    dispatch = HopDispatch(host.net, host.clock, group, settings, counters, log, relieve=relieve)
+    supervisor = Supervisor(
+        host, settings, group, home, counters, log,
+        apps=apps_of(settings, whole), folders=folders_of(settings, whole), module_path=_module_path(), debug=debug,
+        develops=whole.reload.reload, gives_up=len(whole.groups) == 1,
+    )  # fmt: skip
+    return ServedGroup(settings, group, dispatch, supervisor)
+
+
+@contextlib.contextmanager
+def _home(host: Host, settings: GroupSettings) -> Iterator[GroupHome]:
+    size = board_size(rows_for(settings.processes), settings.threads)
+    try:
+        home = host.processes.open_group(settings.name, settings.listen_backlog, size)
+    except OSError as error:
+        raise CannotStart(f"cannot make the listener of group {settings.name}: {error}") from error
+    try:
+        yield home
+    finally:
+        home.close()
+
+
+def routes_of(settings: Settings, groups: list[ServedGroup]) -> Routes[Target]:
+    """Where requests go."""
+    by_name = {served.group.name: served for served in groups}
+    return Routes(
+        Mount(mount.host, mount.path, Target(by_name[mount.group].dispatch, str(mount.app or "")))
+        for mount in settings.mount_table
+    )
+
+
+def apps_of(group: GroupSettings, settings: Settings) -> list[AppTarget]:
+    """The group's applications, its own first."""
+    mounted = [mount.app for mount in settings.mount_table if mount.group == group.name]
+    return list(dict.fromkeys(app for app in (group.app, *mounted) if app is not None))
+
+
+def folders_of(group: GroupSettings, settings: Settings) -> list[str]:
+    """What comes first on the daemons' module path: what the settings say, then a script's own folder or the present one."""
+    own = [
+        os.path.dirname(os.path.abspath(app.path)) if app.path else os.getcwd()
+        for app in apps_of(group, settings)
+    ]
+    return list(dict.fromkeys([*map(os.path.abspath, group.python_path), *own]))
+
+
+def _module_path() -> list[str]:
+    """This interpreter's module path, as other processes may use it, without the folder of the console script."""
+    script = os.path.dirname(os.path.abspath(sys.argv[0])) if sys.argv[0].endswith("gatekeep") else None
+    return [path for path in map(os.path.abspath, sys.path) if path != script]
+
+
+async def start_groups(groups: list[ServedGroup], tasks: TaskGroup) -> None:
+    """Start all of them side by side; returns when each has a process that is ready, or fails to get one while another has.
+
+    Raises:
+        CannotStart: none of them could.
+    """
+    async with anyio.create_task_group() as starting:
+        for served in groups:
+            starting.start_soon(tasks.start, served.supervisor.run)
+    if len(groups) > 1 and not any(served.group.is_ready() for served in groups):
+        raise groups[0].supervisor.start_failure()
+
+
+async def stop_groups(groups: list[ServedGroup]) -> None:
+    """Stop all processes, each within its group's shutdown-timeout."""
+    async with anyio.create_task_group() as stopping:
+        for served in groups:
+            stopping.start_soon(served.supervisor.stop)
+
+
+def watch_files(groups: list[ServedGroup], settings: Settings) -> Reloader:
+    """For a developer: what tells the groups that files have changed. What is installed is not watched."""
+
+    def files_changed(paths: list[str]) -> None:
+        for served in groups:
+            served.supervisor.files_changed(paths)
+
+    folders = [
+        folder
+        for served in groups
+        for folder in folders_of(served.settings, settings)
+        if os.path.isdir(folder)
+    ]
+    reloader = Reloader(settings.reload, folders, files_changed)
+    for served in groups:
+        served.supervisor.on_folders = reloader.add
+    return reloader

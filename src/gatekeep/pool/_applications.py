@@ -1,0 +1,65 @@
+"""The applications of a process: its group's own, those that are mounted beside it, and what dispatch scripts choose.
+
+They share the interpreter, and with it all modules: beside each other, not isolated from each other.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from gatekeep.pool._loader import Application, LoadError, load
+from gatekeep.pool._script import Script, watch_script
+from gatekeep.settings._app import AppTarget, parse_app
+
+
+class Applications:
+    """Made on the main thread, when all that is known beforehand is loaded; `find` is for the worker threads.
+
+    Args:
+        targets: where they are, by the names that requests ask for them by; the group's own application first.
+        reloading: "off", "on" or "strict" (script-reloading).
+
+    Raises:
+        LoadError: one of them cannot be had.
+    """
+
+    def __init__(self, targets: Mapping[str, AppTarget], reloading: str) -> None:
+        self._loaded: dict[str, Application] = {}
+        self._loading = threading.Lock()
+        self._scripts: list[Script] = []
+        for name, target in targets.items():
+            began = time.time()
+            self._loaded[name] = application = load(target)
+            self._loaded.setdefault("", application)
+            if reloading != "off":
+                strict = reloading == "strict"
+                self._scripts.append(watch_script(target.path, target.module, began, strict=strict))
+
+    def find(self, name: str) -> Application:
+        """The application of that name, empty for the group's own. One that is asked for the first time is loaded now; where
+        that fails, what is returned raises the reason."""
+        found = self._loaded.get(name)
+        return found if found is not None else self._load(name)
+
+    def _load(self, name: str) -> Application:
+        with self._loading:
+            if name not in self._loaded:
+                try:
+                    self._loaded[name] = load(parse_app(name))
+                except LoadError as error:
+                    return _raising(error)
+            return self._loaded[name]
+
+    def have_changed(self) -> bool:
+        """Whether the file of one of them is another since it was loaded."""
+        return any(script.has_changed() for script in self._scripts)
+
+
+def _raising(error: LoadError) -> Application:
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        raise error
+
+    return application

@@ -1,0 +1,78 @@
+"""Where to listen. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+
+import attrs
+
+from gatekeep._errors import SettingsError
+from gatekeep.settings._spec import text_of
+
+
+class BindKind(StrEnum):
+    """What an address is."""
+
+    TCP = "tcp"
+    UNIX = "unix"
+    FD = "fd"
+
+
+@attrs.frozen
+class Bind:
+    """One address to listen on. Make it with `parse_bind`."""
+
+    kind: BindKind
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    fd: int = -1
+
+    def __str__(self) -> str:
+        if self.kind is BindKind.UNIX:
+            return f"unix:{self.path}"
+        if self.kind is BindKind.FD:
+            return f"fd://{self.fd}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+_TCP = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?)\]|(?P<host>(?![0-9]+$)[^:\[\]/]*))(?::(?P<port>[0-9]{1,5}))?"
+)
+
+DEFAULT_PORT = 8000
+
+
+def parse_bind(text: str, name: str = "bind") -> Bind:
+    """`host:port`, `:port`, `host`, `[::1]:port`, `unix:/path` or `fd://N`, as gunicorn and hypercorn have it.
+
+    Raises:
+        SettingsError: it is none of these; `name` is the setting's.
+    """
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        path = path[2:] if path.startswith("//") else path
+        if path:
+            return Bind(BindKind.UNIX, path=path)
+    elif text.startswith("fd://"):
+        if text[5:].isascii() and text[5:].isdigit():
+            return Bind(BindKind.FD, fd=int(text[5:]))
+    elif (found := _TCP.fullmatch(text)) and text:
+        port = int(found["port"]) if found["port"] else DEFAULT_PORT
+        if port <= 65535:
+            return Bind(BindKind.TCP, host=found["six"] or found["host"] or "0.0.0.0", port=port)
+    raise SettingsError(
+        f"{name} = {text!r}: allowed is host:port (port 0 to 65535), [ipv6]:port, unix:/path or fd://N"
+    )
+
+
+def binds_of(value: Bind | str | Iterable[Bind | str], name: str = "bind") -> tuple[Bind, ...]:
+    items = [value] if isinstance(value, (Bind, str)) or not isinstance(value, Iterable) else list(value)
+    return tuple(item if isinstance(item, Bind) else parse_bind(text_of(name, item), name) for item in items)
+
+
+def health_binds_of(value: Bind | str | Iterable[Bind | str]) -> tuple[Bind, ...]:
+    return binds_of(value, "health-bind")

@@ -1,0 +1,66 @@
+"""All settings by the names that people type. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+import attrs
+
+from gatekeep._errors import SettingsError
+from gatekeep.settings._group import GroupSettings
+from gatekeep.settings._http import HttpSettings
+from gatekeep.settings._mount import MountSettings
+from gatekeep.settings._reload import ReloadSettings
+from gatekeep.settings._server import ServerSettings
+from gatekeep.settings._settings import Settings
+from gatekeep.settings._spec import dashed
+
+ALIASED = {"bind": "binds", "health_bind": "health_binds", "workers": "processes"}
+_NOT_OPTIONS = frozenset({"app", "groups", "mounts"})
+
+attrs.resolve_types(ServerSettings)
+
+
+@cache
+def declared() -> Mapping[str, tuple[type, attrs.Attribute[Any]]]:
+    """Every setting that is an option, by name, with the class that holds it. `http` and `reload` mean the
+    settings of these names, not their sections."""
+    found: dict[str, tuple[type, attrs.Attribute[Any]]] = {}
+    for owner in (Settings, GroupSettings, HttpSettings, ReloadSettings, ServerSettings):
+        for attribute in attrs.fields(owner):
+            if attribute.name not in _NOT_OPTIONS and "spec" in attribute.metadata:
+                found[attribute.name] = owner, attribute
+    return found
+
+
+@cache
+def declared_of_mounts() -> Mapping[str, attrs.Attribute[Any]]:
+    """Every setting of a mount."""
+    return {attribute.name: attribute for attribute in attrs.fields(MountSettings)}
+
+
+def plain_name(name: str) -> str:
+    """The declared name of what people type with `-` or `_`, in the singular or the plural."""
+    plain = name.replace("-", "_")
+    return ALIASED.get(plain, plain)
+
+
+def check_known(names: Iterable[str]) -> None:
+    """Raise `SettingsError` if one of them is no setting of a gateway; those of the program around it are none."""
+    known = {name: owner for name, (owner, _) in declared().items() if owner is not ServerSettings}
+    for name in names:
+        if plain_name(name) not in known and name != "profile":
+            raise unknown(name, [*known, "profile"])
+
+
+def unknown(name: str, known: Iterable[str]) -> SettingsError:
+    """The error that names a setting which does not exist, and the nearest one that does."""
+    names = [*known]
+    near = difflib.get_close_matches(
+        name.replace("-", "_"), [*names, *(each for each in ALIASED if ALIASED[each] in names)], n=1
+    )
+    hint = f"; did you mean {dashed(near[0])}?" if near else ""
+    return SettingsError(f"unknown setting {dashed(name)}{hint}")

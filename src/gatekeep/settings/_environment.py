@@ -1,0 +1,50 @@
+"""Settings from environment variables: `GATEKEEP_` and the setting's name. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+
+from gatekeep._errors import SettingsError
+from gatekeep.settings._declared import ALIASED, declared, plain_name
+from gatekeep.settings._layers import Layer
+from gatekeep.settings._spec import value_of
+
+PREFIX = "GATEKEEP_"
+ARGUMENTS = "GATEKEEP_CMD_ARGS"
+"""Flags, as on the command line: what container images need. gunicorn's GUNICORN_CMD_ARGS."""
+
+CONFIG, APP, PROFILE = "GATEKEEP_CONFIG", "GATEKEEP_APP", "GATEKEEP_PROFILE"
+
+
+def environment_layers(environment: Mapping[str, str], own: frozenset[str] = frozenset()) -> Iterator[Layer]:
+    """What its variables say, one layer each, so that what is wrong is named as it was written.
+
+    Args:
+        own: names that are not meant for settings.
+
+    Raises:
+        SettingsError: one is unknown, or its value is none of the setting's.
+    """
+    known = declared()
+    if concurrency := environment.get("WEB_CONCURRENCY"):
+        yield _layer("WEB_CONCURRENCY", "processes", concurrency)
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX) or variable in own or variable in (ARGUMENTS, CONFIG):
+            continue
+        name = plain_name(variable.removeprefix(PREFIX).lower())
+        if variable in (APP, PROFILE):
+            yield Layer(f"${variable}", {name: text})
+        elif name in known:
+            yield _layer(variable, name, text)
+        else:
+            near = difflib.get_close_matches(name, [*known, *ALIASED, "app", "profile", "config"], n=1)
+            hint = f"; did you mean ${PREFIX}{near[0].upper()}?" if near else ""
+            raise SettingsError(f"${variable}: there is no such setting{hint}")
+
+
+def _layer(variable: str, name: str, text: str) -> Layer:
+    try:
+        return Layer(f"${variable}", {name: value_of(declared()[name][1], text)})
+    except SettingsError as error:
+        raise SettingsError(f"${variable}: {error}") from None

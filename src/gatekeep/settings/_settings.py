@@ -1,0 +1,170 @@
+"""Everything a gateway needs to know. Pure.
+
+Nothing is silently corrected: what cannot be is refused with a `SettingsError` that names the setting, its value and what is
+allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from gatekeep._errors import SettingsError
+from gatekeep.settings._app import AppTarget
+from gatekeep.settings._bind import DEFAULT_PORT, Bind, BindKind, binds_of, health_binds_of
+from gatekeep.settings._group import GroupSettings
+from gatekeep.settings._http import HttpSettings
+from gatekeep.settings._mount import MountSettings
+from gatekeep.settings._reload import ReloadSettings
+from gatekeep.settings._spec import Spec, never_if_zero, setting
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Everything a gateway needs to know.
+
+    Raises:
+        SettingsError: a value is not allowed, or settings exclude one another.
+    """
+
+    binds: tuple[Bind, ...] = attrs.field(
+        default=(Bind(BindKind.TCP, "127.0.0.1", DEFAULT_PORT),),
+        converter=binds_of,
+        metadata={
+            "spec": Spec(
+                "Where to listen: host:port, unix:/path or fd://N; repeatable.",
+                aliases=("-b", "--bind"),
+                precedent="gunicorn",
+            )
+        },
+    )
+    health_binds: tuple[Bind, ...] = attrs.field(
+        default=(),
+        converter=health_binds_of,
+        metadata={
+            "spec": Spec(
+                "Where to answer health probes (/livez, /readyz) and nothing else, whatever users do; as --bind, repeatable.",
+                aliases=("--health-bind",),
+            )
+        },
+    )
+    backlog: int = setting(
+        1024,
+        "Connections of clients that may wait in the kernel for the front (not the hop's: that is --listen-backlog).",
+        least=1,
+        most=65535,
+        precedent="granian, puma",
+    )
+    shutdown_delay: float = setting(
+        0.0,
+        "How long everything is still served after the gateway was told to stop, while its readiness probe says so already.",
+        unit="seconds",
+        least=0,
+        aliases=("--drain-delay",),
+        precedent="Kubernetes: endpoints are taken away while the process gets its signal",
+    )
+    http: HttpSettings = attrs.field(factory=HttpSettings)
+    reload: ReloadSettings = attrs.field(factory=ReloadSettings)
+    groups: tuple[GroupSettings, ...] = attrs.field(converter=tuple[GroupSettings, ...])
+
+    mounts: tuple[MountSettings, ...] = attrs.field(default=(), converter=tuple[MountSettings, ...])
+
+    @groups.validator
+    def _names_differ(self, attribute: object, value: tuple[GroupSettings, ...]) -> None:
+        if not value:
+            raise SettingsError("groups: at least one process group is needed")
+        names = [group.name for group in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise SettingsError(f"groups: there are two of the name {name}")
+
+    @mounts.validator
+    def _lead_somewhere(self, attribute: object, value: tuple[MountSettings, ...]) -> None:
+        check_mounts(value, self.groups)
+
+    @health_binds.validator
+    def _for_health_alone(self, attribute: object, value: tuple[Bind, ...]) -> None:
+        for bind in value:
+            if bind in self.binds and (bind.kind is not BindKind.TCP or bind.port):
+                raise SettingsError(
+                    f"health-bind = '{bind}': allowed is any other address than those of bind"
+                )
+        livez, readyz = self.http.health_paths
+        if value and livez == readyz:
+            raise SettingsError(
+                f"health-bind: livez-path and readyz-path are both {livez!r} there, one of them by default: set both"
+            )
+
+    @property
+    def mount_table(self) -> tuple[MountSettings, ...]:
+        """Where requests go: what `mounts` says; without them all go to the only group."""
+        if not self.mounts:
+            return (MountSettings(group=self.groups[0].name),)
+        only = self.groups[0].name
+        return tuple(mount if mount.group else attrs.evolve(mount, group=only) for mount in self.mounts)
+
+    @property
+    def graceful_timeout(self) -> float:
+        """Seconds that requests in flight have when the gateway stops: the longest graceful-timeout of its groups."""
+        return max(group.graceful_timeout for group in self.groups)
+
+    @property
+    def response_socket_timeout(self) -> float:
+        """response-socket-timeout in seconds, `math.inf` for never ("defaults to the value of socket-timeout")."""
+        given = self.http.response_socket_timeout
+        if given is None:
+            return max(group.socket_timeout_or_default for group in self.groups)
+        return never_if_zero(given)
+
+    @classmethod
+    def for_app(cls, app: str | AppTarget | Callable[..., Any], **options: Any) -> Settings:
+        """Settings for one application, everything else at its default unless named.
+
+        Args:
+            app: `module:callable`, `module`, `module:factory()`, a script's path, or a callable that other processes can import.
+            options: any setting of `Settings`, `HttpSettings` or `GroupSettings` by its name; `profile` is `tuned` (nothing but
+                the defaults), `express` or `directive`.
+
+        Raises:
+            SettingsError: an option is unknown or its value is not allowed.
+        """
+        from gatekeep.settings._declared import check_known
+        from gatekeep.settings._layers import Layer, settings_from
+
+        check_known(options)
+        return settings_from([Layer("", {"app": app, **options})])
+
+
+def check_mounts(mounts: Sequence[MountSettings], groups: Sequence[GroupSettings]) -> None:
+    """Raise `SettingsError` unless each mount leads to a group that can answer, and each group can be reached."""
+    names = [group.name for group in groups]
+    if not mounts and len(groups) > 1:
+        raise SettingsError(
+            f"mounts: with {len(groups)} groups ({', '.join(names)}) they must say what goes where"
+        )
+    if not mounts and groups[0].app is None:
+        raise SettingsError(f"groups.{names[0]}: app is needed: what shall be served?")
+    for mount in mounts:
+        if not mount.group and len(groups) > 1:
+            raise SettingsError(f"mounts: {mount}: group is needed, one of {', '.join(names)}")
+        if mount.group and mount.group not in names:
+            raise SettingsError(
+                f"mounts: {mount}: group = {mount.group!r}: allowed is one of {', '.join(names)}"
+            )
+    seen: set[tuple[str, str]] = set()
+    for mount in mounts:
+        if (mount.host, mount.path) in seen:
+            raise SettingsError(f"mounts: there are two for {mount}")
+        seen.add((mount.host, mount.path))
+    for group in groups if mounts else ():
+        its = [mount for mount in mounts if mount.group in (group.name, "")]
+        if not its:
+            raise SettingsError(f"groups.{group.name}: no mount leads to it")
+        if group.app is None and any(mount.app is None for mount in its):
+            raise SettingsError(f"groups.{group.name}: app is needed, or one for each of its mounts")
+
+
+for _class in (Settings, GroupSettings, HttpSettings, ReloadSettings, MountSettings):
+    attrs.resolve_types(_class)

@@ -1,0 +1,187 @@
+"""How a setting is declared: once, with its type, default and its precedent, limits and help. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import attrs
+
+from gatekeep._errors import SettingsError
+from gatekeep.settings._units import parse_duration, parse_size
+
+
+@attrs.frozen
+class Spec:
+    """What is declared of a setting beside its type and default.
+
+    Attributes:
+        help: one or two sentences for people.
+        unit: "seconds", "bytes", or empty for a plain number.
+        precedent: where the default comes from.
+        aliases: further flags that mean the same, as people know them from other servers.
+        least, most: the allowed range of a number, both inclusive.
+        choices: the allowed words.
+        pattern, described: the allowed form of a text, as a regular expression and in words.
+        derived: what the value is made from where none is given.
+        item: what one of several values is, for a setting that takes any number of them.
+    """
+
+    help: str
+    unit: str = ""
+    precedent: str = ""
+    aliases: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    described: str = ""
+    derived: str = ""
+    item: str = ""
+
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        if self.described:
+            return self.described
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        unit = f" {self.unit}" if self.unit else ""
+        if self.most is None:
+            return f"{self.least:g}{unit} or more"
+        return f"{self.least:g} to {self.most:.10g}{unit}"
+
+    def example(self) -> str:
+        """How a value may be written, where that is not plain."""
+        return {"seconds": "90 or 1m30s", "bytes": "1024 or 8MiB"}.get(self.unit, "")
+
+
+def _check(name: str, value: object, spec: Spec) -> None:
+    if spec.pattern and not re.fullmatch(spec.pattern, cast("str", value)):
+        raise SettingsError(f"{dashed(name)} = {value!r}: allowed is {spec.allowed()}")
+    if spec.choices and value not in spec.choices:
+        raise SettingsError(f"{dashed(name)} = {value!r}: allowed is {spec.allowed()}")
+    if spec.least is None or isinstance(value, str):
+        return
+    number = cast("float", value)
+    # The negated form refuses NaN too.
+    if not number >= spec.least or (spec.most is not None and number > spec.most):
+        raise SettingsError(f"{dashed(name)} = {value}: allowed is {spec.allowed()}")
+
+
+def plain_type(attribute: attrs.Attribute[Any]) -> type | None:
+    """A setting's type, without the None of those that are derived where they are not given."""
+    kind: Any = attribute.type
+    if kind == (float | None):
+        return float
+    return int if kind == (int | None) else kind
+
+
+def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    kind = plain_type(attribute)
+    if value is None and attribute.default is None:
+        return
+    if kind is float and type(value) is int:
+        pass
+    elif isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and type(value) is bool)):
+        raise SettingsError(
+            f"{dashed(attribute.name)} = {value!r}: a value of type {kind.__name__} is needed"
+        )
+    _check(attribute.name, value, attribute.metadata["spec"])
+
+
+def _read(value: object, field: attrs.Attribute[Any]) -> object:
+    """A text where a number is needed is one with a unit."""
+    if not isinstance(value, str) or plain_type(field) not in (int, float):
+        return value
+    return number_of(field, value)
+
+
+_READ: Any = attrs.Converter(_read, takes_field=True)
+
+
+def setting(default: Any, help: str, **spec: Any) -> Any:
+    """Declare a setting."""
+    declared = Spec(help, **spec)
+    converter = _READ if declared.unit else None
+    return attrs.field(default=default, converter=converter, validator=validate, metadata={"spec": declared})
+
+
+def number_of(attribute: attrs.Attribute[Any], text: str) -> int | float:
+    """A number as people write it for this setting: `90`, and with its unit `1m30s` or `8MiB`.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    spec: Spec = attribute.metadata["spec"]
+    wants_float = plain_type(attribute) is float
+    try:
+        if spec.unit == "seconds":
+            return parse_duration(text) if wants_float else int(parse_duration(text))
+        if spec.unit == "bytes":
+            return parse_size(text)
+        return float(text) if wants_float else int(text)
+    except (ValueError, OverflowError):
+        example = f", such as {spec.example()}" if spec.example() else ""
+        raise SettingsError(
+            f"{dashed(attribute.name)} = {text!r}: allowed is {spec.allowed()}{example}"
+        ) from None
+
+
+_SWITCH = {
+    "on": True,
+    "true": True,
+    "yes": True,
+    "1": True,
+    "off": False,
+    "false": False,
+    "no": False,
+    "0": False,
+}
+
+
+def value_of(attribute: attrs.Attribute[Any], text: str) -> Any:
+    """A setting's value from text, such as an environment variable's; several are separated by commas.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    kind = plain_type(attribute)
+    if kind is bool:
+        if text.lower() not in _SWITCH:
+            raise SettingsError(f"{dashed(attribute.name)} = {text!r}: allowed is on or off")
+        return _SWITCH[text.lower()]
+    if kind in (int, float):
+        return number_of(attribute, text)
+    if attribute.metadata["spec"].item:
+        return tuple(item.strip() for item in text.split(",") if item.strip())
+    return text
+
+
+def dashed(name: str) -> str:
+    """A setting's name as people type it."""
+    return name.replace("_", "-")
+
+
+def several(
+    name: str, help: str, check: Callable[[str], str] = str, default: tuple[str, ...] = (), **spec: Any
+) -> Any:
+    """Declare a setting that takes any number of texts; `check` returns one of them as it is kept, or refuses it."""
+
+    def convert(value: object) -> tuple[str, ...]:
+        items = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+        return tuple(check(text_of(name, item)) for item in items)
+
+    return attrs.field(default=default, converter=convert, metadata={"spec": Spec(help, **spec)})
+
+
+def text_of(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(f"{name} = {value!r}: text is needed")
+    return value
+
+
+def never_if_zero(seconds: float) -> float:
+    """A timer's setting as the code has it: 0 switches it off, which inside is `math.inf`."""
+    return seconds or math.inf
