@@ -19,6 +19,7 @@ import attrs
 from gatekeep._deadlines import fire_after
 from gatekeep._errors import SettingsError
 from gatekeep._process_options import ProcessOptions, check_variable, parse_umask, parse_variables
+from gatekeep._trust import LOOPBACK, check_headers, parse_header, parse_network, trusts_everyone
 
 
 @attrs.frozen
@@ -35,6 +36,7 @@ class Spec:
         pattern, described: the allowed form of a text, as a regular expression and in words.
         derived: what the value is made from where none is given.
         item: what one of several values is, for a setting that takes any number of them.
+        bare: the value that the flag stands for where it is typed without one.
     """
 
     help: str
@@ -48,6 +50,7 @@ class Spec:
     described: str = ""
     derived: str = ""
     item: str = ""
+    bare: str = ""
 
     def allowed(self) -> str:
         """What is allowed, in words."""
@@ -118,15 +121,25 @@ class BindKind(StrEnum):
 
 @attrs.frozen
 class Bind:
-    """One address to listen on. Make it with `parse_bind`."""
+    """One address to listen on. Make it with `parse_bind`.
+
+    Attributes:
+        proxy_protocol: what its connections begin with; empty: as the setting of that name says.
+    """
 
     kind: BindKind
     host: str = ""
     port: int = 0
     path: str = ""
     fd: int = -1
+    proxy_protocol: str = ""
 
     def __str__(self) -> str:
+        return self.address + (f",proxy-protocol={self.proxy_protocol}" if self.proxy_protocol else "")
+
+    @property
+    def address(self) -> str:
+        """Where it is, without what is said there."""
         if self.kind is BindKind.UNIX:
             return f"unix:{self.path}"
         if self.kind is BindKind.FD:
@@ -141,13 +154,24 @@ _TCP = re.compile(
 
 DEFAULT_PORT = 8000
 
+PROXY_PROTOCOLS = ("off", "v1", "v2", "auto")
+_BIND = re.compile(rf"(.*?)(?:,proxy-protocol=({'|'.join(PROXY_PROTOCOLS)}))?", re.DOTALL)
+
 
 def parse_bind(text: str, name: str = "bind") -> Bind:
     """`host:port`, `:port`, `host`, `[::1]:port`, `unix:/path` or `fd://N`, as gunicorn and hypercorn have it.
 
+    `,proxy-protocol=off|v1|v2|auto` may follow.
+
     Raises:
         SettingsError: it is none of these; `name` is the setting's.
     """
+    parts = _BIND.fullmatch(text)
+    assert parts is not None, "the expression matches anything"
+    return attrs.evolve(_parse_address(parts[1], text, name), proxy_protocol=parts[2] or "")
+
+
+def _parse_address(text: str, given: str, name: str) -> Bind:
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         path = path[2:] if path.startswith("//") else path
@@ -161,7 +185,8 @@ def parse_bind(text: str, name: str = "bind") -> Bind:
         if port <= 65535:
             return Bind(BindKind.TCP, host=found["six"] or found["host"] or "0.0.0.0", port=port)
     raise SettingsError(
-        f"{name} = {text!r}: allowed is host:port (port 0 to 65535), [ipv6]:port, unix:/path or fd://N"
+        f"{name} = {given!r}: allowed is host:port (port 0 to 65535), [ipv6]:port, unix:/path or fd://N"
+        + (f", then ,proxy-protocol={'|'.join(PROXY_PROTOCOLS)}" if ",proxy" in given else "")
     )
 
 
@@ -287,6 +312,19 @@ LEAST_STACK = 32768
 def _validate_stack(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
     if 0 < value < LEAST_STACK:
         raise SettingsError(f"stack-size = {value}: allowed is 0 or {LEAST_STACK} bytes and more")
+
+
+def listed(
+    name: str, help: str, check: Callable[[str, str], str], default: tuple[str, ...], **spec: Any
+) -> Any:
+    """The same for texts without commas, any number of which may be given as one text with commas between them; each once."""
+
+    def convert(value: object) -> tuple[str, ...]:
+        items = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+        texts = [text.strip() for item in items for text in _text(name, item).split(",")]
+        return tuple(dict.fromkeys(check(name, text) for text in texts if text))
+
+    return attrs.field(default=default, converter=convert, metadata={"spec": Spec(help, **spec)})
 
 
 _ACCOUNT = {"pattern": r"[^\0:\n]*", "described": "a name or a number"}
@@ -769,6 +807,44 @@ class HttpSettings:
         pattern=_PROBE_PATH,
         described=_PROBE_PATH_DESCRIBED,
     )
+    proxy_headers: bool = setting(
+        True, "Whether any proxy is believed. Otherwise applications see nothing of what proxies say."
+    )
+    trusted_proxies: tuple[str, ...] = listed(
+        "trusted-proxies",
+        "Peers that are believed about whom they speak for: addresses, networks or * (anybody), with commas; repeatable. "
+        "UNIX sockets' always are.",
+        parse_network,
+        LOOPBACK,
+        item="network",
+        aliases=("--forwarded-allow-ips",),
+        precedent="gunicorn",
+    )
+    trusted_proxy_headers: tuple[str, ...] = listed(
+        "trusted-proxy-headers",
+        "The fields that they are believed about, with commas; repeatable. Name those that your proxy sets or removes in every "
+        "request, and no others.",
+        parse_header,
+        ("x-forwarded-for", "x-forwarded-proto"),
+        item="header",
+        precedent="uvicorn",
+    )
+    proxy_protocol: str = setting(
+        "off",
+        "Every connection to the addresses of --bind begins with a PROXY header of that version, auto: of either; "
+        "for one address alone: --bind ADDRESS,proxy-protocol=v2.",
+        choices=PROXY_PROTOCOLS,
+        bare="auto",
+    )
+    proxy_allow_from: tuple[str, ...] = listed(
+        "proxy-allow-from",
+        "Peers that may connect where the PROXY protocol is spoken: addresses, networks or * (anybody), with commas; repeatable. "
+        "UNIX sockets' always may.",
+        parse_network,
+        LOOPBACK,
+        item="network",
+        precedent="gunicorn",
+    )
     allow_trace: bool = setting(False, "Pass TRACE on to the application instead of answering 405.")
     server_header: str = setting(
         "gatekeep",
@@ -776,6 +852,10 @@ class HttpSettings:
         pattern=r"[ -~]{0,256}",
         described="up to 256 printable ASCII characters",
     )
+
+    @trusted_proxy_headers.validator
+    def _told_once(self, attribute: object, value: tuple[str, ...]) -> None:
+        check_headers("trusted-proxy-headers", value)
 
     @readyz_path.validator
     def _two_paths(self, attribute: object, value: str) -> None:
@@ -875,8 +955,9 @@ class Settings:
 
     @health_binds.validator
     def _for_health_alone(self, attribute: object, value: tuple[Bind, ...]) -> None:
+        taken = {bind.address for bind in self.binds}
         for bind in value:
-            if bind in self.binds and (bind.kind is not BindKind.TCP or bind.port):
+            if bind.address in taken and (bind.kind is not BindKind.TCP or bind.port):
                 raise SettingsError(
                     f"health-bind = '{bind}': allowed is any other address than those of bind"
                 )
@@ -905,6 +986,16 @@ class Settings:
         if given is None:
             return max(map(self.socket_timeout_of, self.groups))
         return never_if_zero(given)
+
+    def trusts_anybody(self) -> Mapping[str, str]:
+        """The settings by which anybody is believed, with the item that says so."""
+        http = self.http
+        introduced = any((bind.proxy_protocol or http.proxy_protocol) != "off" for bind in self.binds)
+        found = {
+            "trusted-proxies": trusts_everyone(http.trusted_proxies) if http.proxy_headers else "",
+            "proxy-allow-from": trusts_everyone(http.proxy_allow_from) if introduced else "",
+        }
+        return {name: item for name, item in found.items() if item}
 
     @classmethod
     def for_app(cls, app: str | AppTarget | Callable[..., Any], **options: Any) -> Settings:
