@@ -155,6 +155,118 @@ def test_the_default_address_is_reached_from_this_machine_only() -> None:
     assert [str(bind) for bind in Settings.for_app("apps").binds] == ["127.0.0.1:8000"]
 
 
+@pytest.mark.parametrize("version", ["off", "v1", "v2", "auto"])
+@pytest.mark.parametrize("address", ["127.0.0.1:8080", "[::1]:0", "unix:/run/a,b.sock", "fd://3"])
+def test_an_address_may_say_that_its_connections_are_introduced(address: str, version: str) -> None:
+    bind = parse_bind(f"{address},proxy-protocol={version}")
+    assert (bind.address, bind.proxy_protocol) == (address, version)
+    assert str(bind) == f"{address},proxy-protocol={version}"
+    assert attrs.evolve(bind, proxy_protocol="") == parse_bind(address)
+
+
+@pytest.mark.parametrize(
+    "text", ["a:1,proxy-protocol=v3", "a:1,proxy-protocol", "a:1,proxy-protocol=", ",proxy-protocol=v1"]
+)
+def test_a_protocol_that_there_is_not_is_refused_with_those_that_there_are(text: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        parse_bind(text)
+    assert str(refused.value) == (
+        f"bind = {text!r}: allowed is host:port (port 0 to 65535), [ipv6]:port, unix:/path or fd://N, "
+        "then ,proxy-protocol=off|v1|v2|auto"
+    )
+
+
+# --- proxies
+
+
+def test_at_first_only_this_machine_is_trusted_and_only_about_what_proxies_always_write() -> None:
+    http = HttpSettings()
+    assert http.proxy_headers
+    assert http.trusted_proxies == http.proxy_allow_from == ("127.0.0.1", "::1")
+    assert http.trusted_proxy_headers == ("x-forwarded-for", "x-forwarded-proto")
+    assert http.proxy_protocol == "off"
+
+
+@pytest.mark.parametrize("name", ["trusted_proxies", "proxy_allow_from"])
+@pytest.mark.parametrize(
+    ("given_", "kept"),
+    [
+        ("10.0.0.7", ["10.0.0.7"]),
+        ("10.0.0.7,10.1.0.0/16", ["10.0.0.7", "10.1.0.0/16"]),
+        (["10.0.0.7", " ::1 , *,"], ["10.0.0.7", "::1", "*"]),
+        (["10.0.0.7/32", "10.0.0.7"], ["10.0.0.7"]),
+        ("2001:DB8::/32", ["2001:db8::/32"]),
+        ("10.0.0.0/255.0.0.0", ["10.0.0.0/8"]),
+        ("::ffff:10.0.0.0/104", ["10.0.0.0/8"]),
+        ("::ffff:10.0.0.7", ["10.0.0.7"]),
+        ("", []),
+        ([], []),
+    ],
+)
+def test_networks_are_given_with_commas_or_as_several(name: str, given_: Any, kept: list[str]) -> None:
+    assert setting(Settings.for_app("apps", **{name: given_}), name) == tuple(kept)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("10.0.0.7/8", "; the network is 10.0.0.0/8, the address 10.0.0.7"),
+        ("2001:db8::1/32", "; the network is 2001:db8::/32, the address 2001:db8::1"),
+        *[(text, "") for text in ("localhost", "10.0.0", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.*", "[::1]", "**", "::1%eth0")],
+        *[(text, "") for text in ("1", "10.0.0.1:80", "10.0.0.01", "\u0661.0.0.1", "10.0.0.0/\u0668", "10.0.0.1-10.0.0.9")],
+        ("unix", "; UNIX sockets are always trusted"),
+        ("unix:/run/a", "; UNIX sockets are always trusted"),
+    ],
+)  # fmt: skip
+def test_a_network_that_is_none_is_refused_with_what_is_allowed(text: str, hint: str) -> None:
+    allowed = "allowed is an address, a network (10.0.0.0/8) or *"
+    assert refusal(trusted_proxies=["::1", text]) == f"trusted-proxies = {text!r}: {allowed}{hint}"
+    assert refusal(proxy_allow_from=text) == f"proxy-allow-from = {text!r}: {allowed}{hint}"
+    assert refusal(trusted_proxies=5) == "trusted-proxies = 5: text is needed"
+
+
+def test_fields_are_named_in_any_case_and_none_that_we_cannot_read() -> None:
+    http = HttpSettings(trusted_proxy_headers="Forwarded, X-FORWARDED-PORT")
+    assert http.trusted_proxy_headers == ("forwarded", "x-forwarded-port")
+    assert HttpSettings(trusted_proxy_headers="").trusted_proxy_headers == ()
+    for name in ("x-forwarded-user", "HTTP_X_FORWARDED_FOR", "host"):
+        said = refusal(trusted_proxy_headers=name)
+        assert said.startswith(
+            f"trusted-proxy-headers = {name!r}: allowed is any of forwarded, x-forwarded-for, "
+        )
+
+
+def test_two_fields_that_tell_the_same_are_refused() -> None:
+    assert refusal(trusted_proxy_headers="x-forwarded-for,forwarded") == (
+        "trusted-proxy-headers = 'x-forwarded-for,forwarded': both tell the client's address; allowed is the one that your "
+        "proxy sets"
+    )
+
+
+def test_the_proxy_protocol_has_two_versions() -> None:
+    assert refusal(proxy_protocol="v3") == "proxy-protocol = 'v3': allowed is one of off, v1, v2, auto"
+
+
+@pytest.mark.parametrize(
+    ("options", "open_"),
+    [
+        ({}, {}),
+        ({"trusted_proxies": "::1,*"}, {"trusted-proxies": "*"}),
+        ({"trusted_proxies": "0.0.0.0/0"}, {"trusted-proxies": "0.0.0.0/0"}),
+        ({"trusted_proxies": "*", "proxy_headers": False}, {}),
+        ({"proxy_allow_from": "*"}, {}),
+        ({"proxy_allow_from": "*", "proxy_protocol": "v1"}, {"proxy-allow-from": "*"}),
+        (
+            {"proxy_allow_from": "::/0", "bind": ["a:1", "b:2,proxy-protocol=v2"]},
+            {"proxy-allow-from": "::/0"},
+        ),
+        ({"proxy_allow_from": "*", "proxy_protocol": "v1", "bind": "a:1,proxy-protocol=off"}, {}),
+    ],
+)
+def test_it_is_known_where_anybody_is_trusted(options: dict[str, Any], open_: dict[str, str]) -> None:
+    assert Settings.for_app("apps", **options).trusts_anybody() == open_
+
+
 # --- probes
 
 
@@ -179,6 +291,7 @@ def test_an_address_for_health_that_is_none_is_refused_by_its_own_name() -> None
 def test_an_address_is_for_users_or_for_health(bind: str) -> None:
     said = f"health-bind = '{bind}': allowed is any other address than those of bind"
     assert refusal(bind=["b:2", bind], health_bind=[bind]) == said
+    assert refusal(bind=["b:2", f"{bind},proxy-protocol=v1"], health_bind=[bind]) == said
 
 
 def test_two_ports_that_the_system_chooses_are_two() -> None:
@@ -639,6 +752,7 @@ def test_no_two_settings_have_a_flag_in_common() -> None:
         ("--timeout-graceful-shutdown", "graceful_timeout"),
         ("--workers-kill-timeout", "shutdown_timeout"),
         ("--blocking-threads", "threads"),
+        ("--forwarded-allow-ips", "trusted_proxies"),
     ],
 )
 def test_other_servers_flags_are_known(flag: str, name: str) -> None:

@@ -54,13 +54,14 @@ def test_a_snapshot_has_all_of_the_numbers() -> None:
     counters = Counters()
     counters.count(record)
     names = ["in_flight", "connections", "idle_closed", "retries", "dropped_fields", "dropped_log_records"]
-    counters.streams_ended = 13
+    counters.streams_ended, counters.not_introduced = 13, 14
     for number, name in enumerate([*names, "process_starts", "process_ends", "deadlocks"], 1):
         setattr(counters, name, number)
     assert attrs.asdict(counters.snapshot(waiting=9, standing=10, oldest=1.5, processes=(11, 12))) == {
         "requests": {(Stage.QUEUE, Outcome.QUEUE_TIMEOUT): 1},
         "timers": {"queue-timeout": 1},
         "streams_ended": 13,
+        "not_introduced": 14,
         "in_flight": 1,
         "connections": 2,
         "idle_closed": 3,

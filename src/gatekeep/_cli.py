@@ -27,6 +27,7 @@ from gatekeep._logging import LEVELS, make_logger
 from gatekeep._program import Program
 from gatekeep._systemd import Notifier, take_listeners
 from gatekeep._terminal import CANNOT_START, FAULT, USAGE, die
+from gatekeep._trust import parse_network
 from gatekeep.settings._app import parse_app
 from gatekeep.settings._bind import Bind, BindKind, parse_bind
 from gatekeep.settings._declared import declared
@@ -78,6 +79,11 @@ def _option(name: str, attribute: attrs.Attribute[Any]) -> Callable[..., Any]:
     if spec.item:
         metavar = spec.item.upper()
         return click.option(name, own, *flags, multiple=True, metavar=metavar, help=_help(spec, attribute))
+    if spec.bare:
+        return click.option(
+            name, own, *flags, is_flag=False, flag_value=spec.bare, default=None, metavar="|".join(spec.choices).upper(),
+            help=_help(spec, attribute),
+        )  # fmt: skip
     plain = plain_type(attribute)
     kind = plain if plain in (int, float) else str
     metavar = (
@@ -150,7 +156,8 @@ def serve(app: str, **options: Any) -> None:
     gatekeep serve mysite.wsgi:application
     gatekeep serve site/wsgi.py --bind 0.0.0.0:8080 --processes 4
 
-    Where nothing else is said, $PORT is the port to listen on (on every address) and $WEB_CONCURRENCY the number of processes.
+    Where nothing else is said, $PORT is the port to listen on (on every address), $WEB_CONCURRENCY the number of processes, and
+    $FORWARDED_ALLOW_IPS the proxies that are trusted.
     """
     _be_ready_for_signals()
     origin = Origin.here()
@@ -215,7 +222,7 @@ def _settings(app: str, options: dict[str, Any], log: Logger, inherited: list[Bi
     known = declared()
     given = {name: value for name, value in options.items() if name in known and value not in (None, ())}
     binds = _binds(options, inherited)
-    if inherited and binds != inherited:
+    if inherited and [bind.address for bind in binds] != [bind.address for bind in inherited]:
         log.warning(
             "socket.unused",
             addresses=list(map(str, inherited)),
@@ -225,6 +232,8 @@ def _settings(app: str, options: dict[str, Any], log: Logger, inherited: list[Bi
         given["binds"] = binds
     if "processes" not in given and (concurrency := os.environ.get("WEB_CONCURRENCY")):
         given["processes"] = _environment_number("WEB_CONCURRENCY", concurrency)
+    if "trusted_proxies" not in given and (proxies := os.environ.get("FORWARDED_ALLOW_IPS")) is not None:
+        given["trusted_proxies"] = _environment_networks("FORWARDED_ALLOW_IPS", proxies)
     return Settings.for_app(parse_app(app, factory=options["factory"]), **given)
 
 
@@ -259,6 +268,11 @@ def _environment_number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise SettingsError(f"${name} = {text[:20]!r}: a number is needed")
     return int(text)
+
+
+def _environment_networks(name: str, text: str) -> list[str]:
+    """Networks with commas between them; none at all for nobody, as with gunicorn and uvicorn."""
+    return [parse_network(f"${name}", item.strip()) for item in text.split(",") if item.strip()]
 
 
 def _raise_descriptor_limit() -> None:

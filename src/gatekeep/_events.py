@@ -89,6 +89,8 @@ class Record:
 
     Attributes:
         number: the request's number.
+        client: whose request it is, as far as we believe what proxies tell.
+        peer: whose connection it came over, where that is another's.
         began: its first byte was read. received: its head was complete. written: the (last) envelope went out.
         claimed: a worker took it. answered: the application's head arrived. ended: all is over.
         buffered: its body was there, where it was received before a worker was asked.
@@ -117,6 +119,7 @@ class Record:
         "number",
         "outcome",
         "path",
+        "peer",
         "pid",
         "protocol",
         "reason",
@@ -135,7 +138,7 @@ class Record:
         self.received = self.buffered = self.written = self.claimed = self.answered = self.ended = (
             self.age
         ) = 0.0
-        self.method = self.path = self.protocol = self.group = self.reason = self.timer = ""
+        self.method = self.path = self.protocol = self.group = self.reason = self.timer = self.peer = ""
         self.action: Action | None = None
         self.stage = _PARSE
         self.outcome: Outcome | None = None
@@ -179,6 +182,8 @@ class Record:
         fields = self._usual_fields()
         if self.action is not None:
             fields |= {"timer": self.timer, "age": round(self.age, 6), "action": self.action}
+        if self.peer:
+            fields["peer"] = self.peer
         if self.memory_growth:
             fields["memory_growth"] = self.memory_growth
         return fields

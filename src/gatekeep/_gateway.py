@@ -250,6 +250,10 @@ class Gateway:
             raise error
 
     async def _prepare(self, host: RealHost) -> None:
+        for name, value in self.settings.trusts_anybody().items():
+            self._log.warning(
+                "proxies.anybody_is_trusted", setting=name, value=value, reason="whoever connects may pass for anybody else"
+            )  # fmt: skip
         for group in self.settings.groups:
             launch = await host.run_blocking(host.processes.prepare, group.process_options)
             if launch.as_root:

@@ -34,7 +34,7 @@ from gatekeep._host import DUMP_SIGNAL, GroupHome, Listener, Peer, Process, Sock
 from gatekeep._launch import Launch, prepare, start
 from gatekeep._process_options import ProcessOptions
 from gatekeep._waiters import AsyncioLoop, Hub, LoopWaiter, TrioLoop, TrioWaiter, is_asyncio
-from gatekeep.settings._bind import Bind, BindKind
+from gatekeep.settings._bind import Bind, BindKind, parse_bind
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class RealNet:
         self._unix: dict[Bind, tuple[int, int]] = {}
 
     def listen(self, bind: Bind, backlog: int) -> Sequence[tuple[Listener, str]]:
-        if fds := self._inherited.get(str(bind)):
+        if fds := self._inherited_for(bind):
             if bind.kind is BindKind.UNIX:
                 self._remember(bind)
             return [_inherited(fd) for fd in fds]
@@ -71,6 +71,14 @@ class RealNet:
         if bind.kind is BindKind.UNIX:
             return [self._listen_unix(bind, backlog)]
         return _listen_tcp(bind, backlog)
+
+    def _inherited_for(self, bind: Bind) -> Sequence[int]:
+        # What is spoken there may be new. (Two that differ in nothing else are possible where the system chooses the port.)
+        if fds := self._inherited.get(str(bind)):
+            return fds
+        return next(
+            (fds for name, fds in self._inherited.items() if parse_bind(name).address == bind.address), ()
+        )
 
     def _listen_unix(self, bind: Bind, backlog: int) -> tuple[socket.socket, str]:
         _remove_stale(bind.path)
@@ -83,7 +91,7 @@ class RealNet:
             raise
         sock.setblocking(False)
         self._remember(bind)
-        return sock, str(bind)
+        return sock, bind.address
 
     def _remember(self, bind: Bind) -> None:
         status = os.stat(bind.path)

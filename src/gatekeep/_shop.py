@@ -22,8 +22,7 @@ class Doors:
         self._host = host
         self._binds = binds
         self._backlog = backlog
-        self.listeners: list[Listener] = []
-        self._opened: list[tuple[str, Listener]] = []
+        self.listeners: list[tuple[Bind, Listener]] = []
         self.addresses: tuple[str, ...] = ()
 
     def __enter__(self) -> Doors:
@@ -31,8 +30,7 @@ class Doors:
         for bind in self._binds:
             try:
                 for listener, address in self._host.net.listen(bind, self._backlog):
-                    self.listeners.append(listener)
-                    self._opened.append((str(bind), listener))
+                    self.listeners.append((bind, listener))
                     addresses.append(address)
             except (OSError, ValueError) as error:  # ValueError: text that the system takes for no address
                 self.close()
@@ -47,15 +45,15 @@ class Doors:
     def descriptors(self) -> dict[str, list[int]]:
         """Those of the listeners, by the address that was asked for."""
         found: dict[str, list[int]] = {}
-        for name, listener in self._opened:
-            found.setdefault(name, []).append(listener.fileno())
+        for bind, listener in self.listeners:
+            found.setdefault(str(bind), []).append(listener.fileno())
         return found
 
     def close(self) -> None:
         """Listen no more; whoever still waits is turned away."""
-        for listener in self.listeners:
+        for _, listener in self.listeners:
             listener.close()
-        self.listeners, self._opened = [], []
+        self.listeners = []
         for bind in self._binds:
             if bind.kind is BindKind.UNIX:
                 self._host.net.unlisten(bind)
@@ -86,7 +84,9 @@ class Shop:
         try:
             async with anyio.create_task_group() as self._clients:
                 self._front.guests.open(self._clients)
-                doors = [self._door(listener, self._clients) for listener in self._doors.listeners]
+                doors = [
+                    self._door(bind, listener, self._clients) for bind, listener in self._doors.listeners
+                ]
                 try:
                     await self._accept(doors, task_status)
                     if not self.patient:  # else another gateway takes what waits
@@ -98,8 +98,9 @@ class Shop:
         finally:
             self._closed.set()
 
-    def _door(self, listener: Listener, clients: TaskGroup) -> Door:
-        return Door(self._host.net, listener, self._room, self._front.serve_connection, clients, self._log)
+    def _door(self, bind: Bind, listener: Listener, clients: TaskGroup) -> Door:
+        handle = self._front.handler(bind)
+        return Door(self._host.net, listener, self._room, handle, clients, self._log)
 
     async def _accept(self, doors: list[Door], task_status: TaskStatus[None]) -> None:
         with self._accepting:

@@ -27,6 +27,8 @@ class Statistics:
         retries: attempts that ended before a worker claimed the request, so that it was offered again.
         streams_ended: streams of events that were ended because their process, or the gateway, went. They count as served.
         dropped_fields: header fields that were dropped because their names could forge others (underscores, `Proxy`).
+        not_introduced: connections that were closed because they did not begin with an acceptable PROXY header, or came from a
+            peer that may not send one.
         dropped_log_records: log records that were dropped because their reader was too slow.
         process_starts, process_ends: daemon processes started and ended.
         deadlocks: of those, how many were ended by deadlock-timeout.
@@ -44,6 +46,7 @@ class Statistics:
     retries: int
     streams_ended: int
     dropped_fields: int
+    not_introduced: int
     dropped_log_records: int
     process_starts: int
     process_ends: int
@@ -70,6 +73,7 @@ class Counters:
         self.retries = 0
         self.streams_ended = 0
         self.dropped_fields = 0
+        self.not_introduced = 0
         self.dropped_log_records = 0
         self.process_starts = 0
         self.process_ends = 0
@@ -99,6 +103,7 @@ class Counters:
             retries=self.retries,
             streams_ended=self.streams_ended,
             dropped_fields=self.dropped_fields,
+            not_introduced=self.not_introduced,
             dropped_log_records=self.dropped_log_records,
             process_starts=self.process_starts,
             process_ends=self.process_ends,

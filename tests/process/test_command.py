@@ -73,6 +73,20 @@ def is_alive(pid: int) -> bool:
             ["--health-bind", "127.0.0.1:8000"],
             r"health-bind = '127\.0\.0\.1:8000': allowed is any other address",
         ),
+        (
+            ["--bind", ":80,proxy-protocol=v3"],
+            r"bind = ':80,proxy-protocol=v3': allowed is .*off\|v1\|v2\|auto",
+        ),
+        (["--proxy-protocol", "v3"], r"proxy-protocol = 'v3': allowed is one of off, v1, v2, auto"),
+        (
+            ["--forwarded-allow-ips", "::1,10.0.0.7/8"],
+            r"trusted-proxies = '10\.0\.0\.7/8': allowed is .*10\.0\.0\.0/8, the address 10\.0\.0\.7",
+        ),
+        (
+            ["--trusted-proxy-headers", "Host"],
+            r"trusted-proxy-headers = 'Host': allowed is any of forwarded, ",
+        ),
+        (["--proxy-allow-from", "lb"], r"proxy-allow-from = 'lb': allowed is an address, a network"),
         (["--health-check-path", "livez"], r"livez-path = 'livez': allowed is a path.*/ first"),
         (["--livez-path", "/a", "--readyz-path", "/a"], r"readyz-path = '/a': allowed is any other path"),
         (["--http", "h2"], r"--http.*'h2'.*h11"),
@@ -109,6 +123,12 @@ def test_no_app_and_an_unknown_command_are_usage_errors() -> None:
 def test_a_wrong_environment_variable_names_itself(name: str) -> None:
     done = run("serve", "apps:hello", **{name: "many"})
     assert (done.returncode, done.stderr) == (2, f"gatekeep: ${name} = 'many': a number is needed\n")
+
+
+def test_a_wrong_list_of_proxies_in_the_environment_names_itself() -> None:
+    done = run("serve", "apps:hello", FORWARDED_ALLOW_IPS="127.0.0.1, lb")
+    said = "gatekeep: $FORWARDED_ALLOW_IPS = 'lb': allowed is an address, a network (10.0.0.0/8) or *\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +271,29 @@ def test_a_stale_unix_socket_is_replaced_and_a_live_one_is_not(tmp_path: Path) -
         assert (done.returncode, "Address already in use" in done.stderr) == (3, True)
         with Client(str(path)) as another:
             assert another.get("/").status == 200
+
+
+def test_the_proxies_that_are_trusted_may_come_from_the_environment() -> None:
+    for networks, flags, is_trusted in [
+        ("10.0.0.7, 127.0.0.0/8", [], True),
+        ("", [], False),
+        ("127.0.0.1", ["--trusted-proxies", "10.0.0.7"], False),
+    ]:
+        environment = {"FORWARDED_ALLOW_IPS": networks}
+        with serve("apps:echo", "--processes", "1", *flags, cwd=TESTS, env=environment) as server:
+            with Client(("127.0.0.1", server.port)) as client:
+                body = client.get("/", "X-Forwarded-For: 192.0.2.1").body
+            assert (b'"REMOTE_ADDR": "192.0.2.1"' in body) == is_trusted
+
+
+def test_the_proxy_protocol_alone_means_either_version() -> None:
+    with serve("apps:echo", "--proxy-protocol", cwd=TESTS) as server:
+        with Client(("127.0.0.1", server.port)) as client:
+            client.send("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
+            assert b'"REMOTE_ADDR": "192.0.2.1"' in client.get("/").body
+        with Client(("127.0.0.1", server.port)) as client:
+            client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert client.is_closed()
 
 
 def test_an_inherited_descriptor_is_served() -> None:

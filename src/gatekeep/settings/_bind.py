@@ -22,15 +22,25 @@ class BindKind(StrEnum):
 
 @attrs.frozen
 class Bind:
-    """One address to listen on. Make it with `parse_bind`."""
+    """One address to listen on. Make it with `parse_bind`.
+
+    Attributes:
+        proxy_protocol: what its connections begin with; empty: as the setting of that name says.
+    """
 
     kind: BindKind
     host: str = ""
     port: int = 0
     path: str = ""
     fd: int = -1
+    proxy_protocol: str = ""
 
     def __str__(self) -> str:
+        return self.address + (f",proxy-protocol={self.proxy_protocol}" if self.proxy_protocol else "")
+
+    @property
+    def address(self) -> str:
+        """Where it is, without what is said there."""
         if self.kind is BindKind.UNIX:
             return f"unix:{self.path}"
         if self.kind is BindKind.FD:
@@ -45,13 +55,24 @@ _TCP = re.compile(
 
 DEFAULT_PORT = 8000
 
+PROXY_PROTOCOLS = ("off", "v1", "v2", "auto")
+_BIND = re.compile(rf"(.*?)(?:,proxy-protocol=({'|'.join(PROXY_PROTOCOLS)}))?", re.DOTALL)
+
 
 def parse_bind(text: str, name: str = "bind") -> Bind:
     """`host:port`, `:port`, `host`, `[::1]:port`, `unix:/path` or `fd://N`, as gunicorn and hypercorn have it.
 
+    `,proxy-protocol=off|v1|v2|auto` may follow.
+
     Raises:
         SettingsError: it is none of these; `name` is the setting's.
     """
+    parts = _BIND.fullmatch(text)
+    assert parts is not None, "the expression matches anything"
+    return attrs.evolve(_parse_address(parts[1], text, name), proxy_protocol=parts[2] or "")
+
+
+def _parse_address(text: str, given: str, name: str) -> Bind:
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         path = path[2:] if path.startswith("//") else path
@@ -65,7 +86,8 @@ def parse_bind(text: str, name: str = "bind") -> Bind:
         if port <= 65535:
             return Bind(BindKind.TCP, host=found["six"] or found["host"] or "0.0.0.0", port=port)
     raise SettingsError(
-        f"{name} = {text!r}: allowed is host:port (port 0 to 65535), [ipv6]:port, unix:/path or fd://N"
+        f"{name} = {given!r}: allowed is host:port (port 0 to 65535), [ipv6]:port, unix:/path or fd://N"
+        + (f", then ,proxy-protocol={'|'.join(PROXY_PROTOCOLS)}" if ",proxy" in given else "")
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import attrs
 
 from gatekeep._errors import SettingsError
-from gatekeep.settings._spec import setting
+from gatekeep._trust import LOOPBACK, check_headers, parse_header, parse_network
+from gatekeep.settings._bind import PROXY_PROTOCOLS
+from gatekeep.settings._spec import listed, setting
 
 LIVEZ, READYZ = "/livez", "/readyz"
 """Where health is asked for on addresses that are for nothing else; the names are Kubernetes' own."""
@@ -160,6 +162,44 @@ class HttpSettings:
         pattern=_PROBE_PATH,
         described=_PROBE_PATH_DESCRIBED,
     )
+    proxy_headers: bool = setting(
+        True, "Whether any proxy is believed. Otherwise applications see nothing of what proxies say."
+    )
+    trusted_proxies: tuple[str, ...] = listed(
+        "trusted-proxies",
+        "Peers that are believed about whom they speak for: addresses, networks or * (anybody), with commas; repeatable. "
+        "UNIX sockets' always are.",
+        parse_network,
+        LOOPBACK,
+        item="network",
+        aliases=("--forwarded-allow-ips",),
+        precedent="gunicorn",
+    )
+    trusted_proxy_headers: tuple[str, ...] = listed(
+        "trusted-proxy-headers",
+        "The fields that they are believed about, with commas; repeatable. Name those that your proxy sets or removes in every "
+        "request, and no others.",
+        parse_header,
+        ("x-forwarded-for", "x-forwarded-proto"),
+        item="header",
+        precedent="uvicorn",
+    )
+    proxy_protocol: str = setting(
+        "off",
+        "Every connection to the addresses of --bind begins with a PROXY header of that version, auto: of either; "
+        "for one address alone: --bind ADDRESS,proxy-protocol=v2.",
+        choices=PROXY_PROTOCOLS,
+        bare="auto",
+    )
+    proxy_allow_from: tuple[str, ...] = listed(
+        "proxy-allow-from",
+        "Peers that may connect where the PROXY protocol is spoken: addresses, networks or * (anybody), with commas; repeatable. "
+        "UNIX sockets' always may.",
+        parse_network,
+        LOOPBACK,
+        item="network",
+        precedent="gunicorn",
+    )
     allow_trace: bool = setting(False, "Pass TRACE on to the application instead of answering 405.")
     server_header: str = setting(
         "gatekeep",
@@ -167,6 +207,10 @@ class HttpSettings:
         pattern=r"[ -~]{0,256}",
         described="up to 256 printable ASCII characters",
     )
+
+    @trusted_proxy_headers.validator
+    def _told_once(self, attribute: object, value: tuple[str, ...]) -> None:
+        check_headers("trusted-proxy-headers", value)
 
     @readyz_path.validator
     def _two_paths(self, attribute: object, value: str) -> None:

@@ -6,12 +6,13 @@ allowed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from gatekeep._errors import SettingsError
+from gatekeep._trust import trusts_everyone
 from gatekeep.settings._app import AppTarget
 from gatekeep.settings._bind import DEFAULT_PORT, Bind, BindKind, binds_of, health_binds_of
 from gatekeep.settings._group import GroupSettings
@@ -86,8 +87,9 @@ class Settings:
 
     @health_binds.validator
     def _for_health_alone(self, attribute: object, value: tuple[Bind, ...]) -> None:
+        taken = {bind.address for bind in self.binds}
         for bind in value:
-            if bind in self.binds and (bind.kind is not BindKind.TCP or bind.port):
+            if bind.address in taken and (bind.kind is not BindKind.TCP or bind.port):
                 raise SettingsError(
                     f"health-bind = '{bind}': allowed is any other address than those of bind"
                 )
@@ -117,6 +119,16 @@ class Settings:
         if given is None:
             return max(group.socket_timeout_or_default for group in self.groups)
         return never_if_zero(given)
+
+    def trusts_anybody(self) -> Mapping[str, str]:
+        """The settings by which anybody is believed, with the item that says so."""
+        http = self.http
+        introduced = any((bind.proxy_protocol or http.proxy_protocol) != "off" for bind in self.binds)
+        found = {
+            "trusted-proxies": trusts_everyone(http.trusted_proxies) if http.proxy_headers else "",
+            "proxy-allow-from": trusts_everyone(http.proxy_allow_from) if introduced else "",
+        }
+        return {name: item for name, item in found.items() if item}
 
     @classmethod
     def for_app(cls, app: str | AppTarget | Callable[..., Any], **options: Any) -> Settings:

@@ -27,6 +27,7 @@ class Spec:
         pattern, described: the allowed form of a text, as a regular expression and in words.
         derived: what the value is made from where none is given.
         item: what one of several values is, for a setting that takes any number of them.
+        bare: the value that the flag stands for where it is typed without one.
     """
 
     help: str
@@ -40,6 +41,7 @@ class Spec:
     described: str = ""
     derived: str = ""
     item: str = ""
+    bare: str = ""
 
     def allowed(self) -> str:
         """What is allowed, in words."""
@@ -172,6 +174,19 @@ def several(
     def convert(value: object) -> tuple[str, ...]:
         items = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
         return tuple(check(text_of(name, item)) for item in items)
+
+    return attrs.field(default=default, converter=convert, metadata={"spec": Spec(help, **spec)})
+
+
+def listed(
+    name: str, help: str, check: Callable[[str, str], str], default: tuple[str, ...], **spec: Any
+) -> Any:
+    """The same for texts without commas, any number of which may be given as one text with commas between them; each once."""
+
+    def convert(value: object) -> tuple[str, ...]:
+        items = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+        texts = [text.strip() for item in items for text in text_of(name, item).split(",")]
+        return tuple(dict.fromkeys(check(name, text) for text in texts if text))
 
     return attrs.field(default=default, converter=convert, metadata={"spec": Spec(help, **spec)})
 

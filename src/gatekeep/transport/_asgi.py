@@ -98,6 +98,7 @@ class AsgiExchange:
         self._receive, self._send = receive, send
         self._fields, self.head = _fields_of(scope), _head_of(scope)
         self.address = _address_of(scope)
+        self.via: str | None = None  # the server around us judges proxies
         self.began = front.now()
         self.alarm = Alarm(front.alarms)
         self.left, self.broken = math.inf, False

@@ -64,6 +64,7 @@ class Head:
         framing: how the body is delimited.
         length: Content-Length, 0 where there is none.
         keep_alive: the client would like to send another request on this connection.
+        is_forwarded: there are fields that a proxy would send (`_trust.is_forwarding`), whoever has sent them.
         expect_continue: the client waits for 100 before it sends a body (never with HTTP/1.0, never where no body follows).
     """
 
@@ -73,6 +74,7 @@ class Head:
         "fields",
         "framing",
         "host",
+        "is_forwarded",
         "keep_alive",
         "length",
         "method",
@@ -97,6 +99,7 @@ class Head:
         self.length = 0
         self.keep_alive = True
         self.expect_continue = False
+        self.is_forwarded = False
 
     def __repr__(self) -> str:
         return f"<Head {self.method} {self.target} {self.version} {self.framing.name} fields={self.fields}>"

@@ -6,6 +6,7 @@ or CONTENT_LENGTH, and the names that CGI would mix up were dropped with the hea
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
 from gatekeep.transport._codec import Head
@@ -32,14 +33,25 @@ for _name in COMMON_NAMES:
 
 
 def build(
-    head: Head, *, scheme: str, client: tuple[str, int] | None, server: tuple[str, str], script_name: str = ""
+    head: Head,
+    *,
+    scheme: str,
+    client: tuple[str, int | None] | None,
+    server: tuple[str, str],
+    script_name: str = "",
+    prefix: str = "",
+    host: str = "",
+    fields: Iterable[tuple[str, str]] | None = None,
 ) -> dict[str, str]:
     """The variables of one request, and `wsgi.url_scheme`; all values are latin-1 text as PEP 3333 has it.
 
     Args:
-        client: the peer's address and port; None where it has none (a UNIX socket), which makes REMOTE_ADDR empty.
+        client: its address and port, if that is known; None where it has none (a UNIX socket), which makes REMOTE_ADDR empty.
         server: SERVER_NAME and SERVER_PORT.
         script_name: what the application is mounted at, decoded; the caller has seen that the path begins with it.
+        prefix: what a proxy has taken from the path, so that the path does not begin with it.
+        host: what counts instead of the head's own host, where it is not empty.
+        fields: what counts instead of the head's own fields.
     """
     path = head.path
     if path == "*":
@@ -48,7 +60,7 @@ def build(
         path = unquote_to_bytes(path).decode("latin-1")
     environ = {
         "REQUEST_METHOD": head.method,
-        "SCRIPT_NAME": script_name,
+        "SCRIPT_NAME": prefix + script_name,
         "PATH_INFO": path.removeprefix(script_name),
         "QUERY_STRING": head.query,
         "REQUEST_URI": head.target,
@@ -59,19 +71,22 @@ def build(
         "REMOTE_ADDR": "",
         "wsgi.url_scheme": scheme,
     }
+    if scheme == "https":
+        environ["HTTPS"] = "on"
     if client is not None:
         environ["REMOTE_ADDR"] = client[0]
-        environ["REMOTE_PORT"] = str(client[1])
-    _add_fields(environ, head.fields)
-    if head.host:
-        environ["HTTP_HOST"] = head.host
+        if client[1] is not None:
+            environ["REMOTE_PORT"] = str(client[1])
+    _add_fields(environ, head.fields if fields is None else fields)
+    if host or head.host:
+        environ["HTTP_HOST"] = host or head.host
     else:
         # An empty one, which is allowed, says no more than none; but applications that find the key trust it.
         environ.pop("HTTP_HOST", None)
     return environ
 
 
-def _add_fields(environ: dict[str, str], fields: list[tuple[str, str]]) -> None:
+def _add_fields(environ: dict[str, str], fields: Iterable[tuple[str, str]]) -> None:
     for name, value in fields:
         key = _keys.get(name)
         if key is None:

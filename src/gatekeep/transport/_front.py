@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 import anyio
 
@@ -14,6 +15,7 @@ from gatekeep._events import DEBUG, INFO, Action, Logger, Outcome, Record, reque
 from gatekeep._host import Host, Peer
 from gatekeep._stages import Stage
 from gatekeep._statistics import Counters
+from gatekeep.settings._bind import Bind
 from gatekeep.settings._http import HttpSettings
 from gatekeep.transport._accept import Room
 from gatekeep.transport._codec import Codec, Head, Limits
@@ -21,9 +23,12 @@ from gatekeep.transport._codec_strict import StrictCodec
 from gatekeep.transport._date import HttpDate
 from gatekeep.transport._dispatch import HopDispatch, Request, Target
 from gatekeep.transport._error_page import FIELDS, error_page
+from gatekeep.transport._forwarding import Forwarding
 from gatekeep.transport._guests import Guests
 from gatekeep.transport._http1 import Http1Connection, Patience
+from gatekeep.transport._introduction import Introductions
 from gatekeep.transport._probes import Health, Probe, not_found
+from gatekeep.transport._proxy_protocol import ProxyHeader
 from gatekeep.transport._relay import Exchange as Relayed, relay
 from gatekeep.transport._route import Routes
 
@@ -48,10 +53,12 @@ class Caller(Protocol):
 
     Attributes:
         address: the client's, for the log.
+        via: that of a proxy which has introduced it; None where none has.
         began: when the first byte of its request was there.
     """
 
     address: str
+    via: str | None
 
     @property
     def began(self) -> float: ...
@@ -115,6 +122,10 @@ class Front:
         self.settings = settings
         self.room = room
         self.patience = Patience(settings, response_socket_timeout)
+        self.forwarding = Forwarding(settings, log)
+        self.introductions = Introductions(settings, counters, log)
+        # Whoever probes health does so in person.
+        self._proxy_protocol = "off" if only_health else settings.proxy_protocol
         self.limits = limits_of(settings)
         self._routes = routes
         self._counters = counters
@@ -132,10 +143,28 @@ class Front:
 
     # --- connections
 
-    async def serve_connection(self, peer: Peer) -> None:
-        """Serve one client's connection to its end. A fault of ours ends that connection and is logged, nothing else."""
+    def handler(self, bind: Bind) -> Callable[[Peer], Coroutine[Any, Any, None]]:
+        """What serves a connection to that address."""
+        version = bind.proxy_protocol or self._proxy_protocol
+        if version == "off":
+            return self.serve_connection
+        return functools.partial(self._serve_introduced, version=version)
+
+    async def _serve_introduced(self, peer: Peer, *, version: str) -> None:
+        """The same for a connection that begins with a PROXY header."""
+        if self.introductions.may_connect(peer):
+            await self.serve_connection(peer, ProxyHeader(version))
+        else:
+            peer.socket.close()
+
+    async def serve_connection(self, peer: Peer, header: ProxyHeader | None = None) -> None:
+        """Serve one client's connection to its end. A fault of ours ends that connection and is logged, nothing else.
+
+        Args:
+            header: reads the PROXY header that the connection begins with, where it is to have one.
+        """
         try:
-            connection = Http1Connection(self, peer, self._codec())
+            connection = Http1Connection(self, peer, self._codec(), header)
         except OSError as error:  # the event loop's resources are limited, too
             self._log.warning("accept.failed", reason=str(error))
             peer.socket.close()
@@ -271,6 +300,8 @@ class Front:
         self._counters.in_flight += 1
         record = Record(self._next_number, connection.address, connection.began)
         record.received = self.now()
+        if connection.via is not None and connection.via != connection.address:
+            record.peer = connection.via
         return record
 
     def _describe(self, exchange: Exchange) -> None:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 import anyio
+import attrs
 
 from gatekeep._alarms import Alarm, Alarms
 from gatekeep._channel import Channel, WaitExpired
@@ -20,6 +21,10 @@ from gatekeep.transport._accept import Room
 from gatekeep.transport._budget import Budget
 from gatekeep.transport._codec import Codec, Head
 from gatekeep.transport._exchange import Http1Exchange, error_body
+from gatekeep.transport._forwarding import Forwarding
+from gatekeep.transport._introduction import Introductions, introduce
+from gatekeep.transport._proxies import Origin, shown
+from gatekeep.transport._proxy_protocol import NotIntroduced, ProxyHeader
 
 DISCARD_TIME = 2.0
 DISCARD_BYTES = 8 << 20
@@ -68,6 +73,8 @@ class Site(Protocol):
     patience: Patience
     settings: HttpSettings
     room: Room
+    forwarding: Forwarding
+    introductions: Introductions
 
     def begin_request(self, connection: Http1Connection) -> Record: ...
     async def handle(self, exchange: Http1Exchange) -> None: ...
@@ -82,18 +89,25 @@ class Site(Protocol):
 class Http1Connection:
     """One client's connection. `serve` runs until it ends; `stop` asks it to end soon.
 
+    Args:
+        header: reads the PROXY header that the connection begins with, where it is to have one.
+
     Attributes:
         address: the client's, for the log.
+        via: that of the proxy which has introduced the client by the PROXY protocol; None where none has.
         keep_alive: seconds for which it may be idle; 0 if it must end after each response.
         left: when the client's sending side ended, in seconds of the host's clock; `math.inf` if it has not.
         hop_alarm: bounds what the present request waits for, apart from its client.
     """
 
-    def __init__(self, site: Site, peer: Peer, codec: Codec) -> None:
+    def __init__(self, site: Site, peer: Peer, codec: Codec, header: ProxyHeader | None = None) -> None:
         self.site = site
         self.codec = codec
         self.peer = peer
-        self.address = address_of(peer)
+        self.address = shown(peer.client)
+        self.via: str | None = None
+        self._header = header
+        self._direct = Origin(peer.client, peer.server, "http")
         self.stopping = False
         self.keep_alive = site.patience.keep_alive
         self.left = math.inf
@@ -106,6 +120,7 @@ class Http1Connection:
         self._cut = False
         self._began = 0.0
         self._environ: tuple[Head | None, dict[str, str]] = (None, {})
+        self._origin: tuple[Head | None, Origin] = (None, self._direct)
 
     async def serve(self) -> None:
         """Serve requests until the connection ends, then close it.
@@ -117,6 +132,8 @@ class Http1Connection:
             now = self.site.now()
             self._alarm.set(self.site.patience.for_head().wait_from(now))
             self._spared_from = now + FIRST_REQUEST
+            if self._header is not None and not await self._be_introduced(self._header):
+                return
             while await self._serve_one():
                 self.codec.next_cycle()
                 self._spared_from = now = self.site.now()
@@ -129,6 +146,28 @@ class Http1Connection:
             self._alarm.close()
             self.hop_alarm.close()
             self._close()
+
+    async def _be_introduced(self, header: ProxyHeader) -> bool:
+        """Receive the PROXY header. False when there is none that we accept, and then nobody is answered."""
+        patience = self.site.patience
+        try:
+            told = await introduce(self.channel, header, self._alarm, patience.for_head(), self.site.now)
+        except NotIntroduced as failure:
+            if not self.stopping:  # else it may be our end that has cut it
+                self.site.introductions.failed(self.peer, str(failure))
+            return False
+        if told is None:
+            self.site.idle_closed()
+            return False
+        self.via = self.address
+        if told.client is not None and told.server is not None:
+            self.peer = attrs.evolve(self.peer, client=told.client, server=told.server)
+            self.address = shown(told.client)
+        self._direct = Origin(self.peer.client, self.peer.server, "https" if told.is_tls else "http")
+        if header.rest:
+            self.codec.receive(header.rest)
+        self._alarm.set(patience.for_head().wait_from(self.site.now()))
+        return True
 
     def _client_ended(self) -> None:
         """The client has ended its side, or all: whatever its request waits for will want to know."""
@@ -178,6 +217,8 @@ class Http1Connection:
             if head is None:
                 return False
             record = self.site.begin_request(self)
+            if head.is_forwarded:
+                self._name_client(head, record)
             exchange = Http1Exchange(self, head, record)
         except Refused as refusal:
             self._alarm.off()
@@ -284,9 +325,26 @@ class Http1Connection:
         """The environ of a head, made once where the codec gives out the same head again."""
         known, environ = self._environ
         if head is not known:
-            environ = _environ.build(head, scheme="http", client=self.peer.client, server=self.peer.server)
+            origin = self._origin_of(head) if head.is_forwarded else self._direct
+            environ = _environ.build(
+                head, scheme=origin.scheme, client=origin.client, server=origin.server, prefix=origin.script_name,
+                host=origin.host, fields=origin.fields,
+            )  # fmt: skip
             self._environ = head, environ
         return environ
+
+    def _origin_of(self, head: Head) -> Origin:
+        """Where a request comes from in which a proxy, or somebody who would be one, tells that."""
+        known, origin = self._origin
+        if head is not known:
+            origin = self.site.forwarding.origin(self._direct, head, self.via)
+            self._origin = head, origin
+        return origin
+
+    def _name_client(self, head: Head, record: Record) -> None:
+        client = shown(self._origin_of(head).client)
+        if client != record.client:
+            record.client, record.peer = client, record.peer or record.client
 
     async def discard(self) -> None:
         """Let the client read the answer: shut our side and throw away what still comes, for a bounded while, unparsed."""
@@ -299,11 +357,3 @@ class Http1Connection:
                     left -= len(data)
         except OSError:
             pass
-
-
-def address_of(peer: Peer) -> str:
-    """The client's address for the log."""
-    if peer.client is None:
-        return "unix"
-    host, port = peer.client
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from ipaddress import AddressValueError, IPv6Address
 from typing import NoReturn
 
+from gatekeep import _trust
 from gatekeep._errors import Refused
 from gatekeep.transport._codec import TOKEN, Framing, Head, Limits, tokens
 
@@ -74,7 +75,7 @@ def _split_absolute(method: str, target: str) -> tuple[str, str, str]:
 
 # --- the fields
 
-_DROPPED = "dropped"
+_DROPPED, _FORWARDING = "dropped", "forwarding"
 
 # What the gateway acts on; "" is everything else.
 _MEANINGS = {
@@ -103,7 +104,8 @@ _NAME_KEPT = 64
 
 
 def _learn(name: str) -> str:
-    meaning = _MEANINGS.get(name.lower(), "")
+    plain = name.lower()
+    meaning = _FORWARDING if _trust.is_forwarding(plain) else _MEANINGS.get(plain, "")
     if "_" in name:
         # CGI maps "-" and "_" to the same character: X_Forwarded_For would pass for X-Forwarded-For (nginx and Apache 2.4
         # drop them for this; mod_wsgi CVE-2022-2255 is what happens otherwise).
@@ -139,6 +141,7 @@ def judge(head: Head, fields: list[tuple[str, str]], limits: Limits) -> None:
     if _DROPPED in special:
         head.fields = [field for field in fields if not is_dropped(field[0])]
         head.dropped = len(special[_DROPPED])
+    head.is_forwarded = _FORWARDING in special
     _judge_host(head, special.get("host", []))
     _judge_connection(head, special.get("connection"))
     if "transfer-encoding" in special:
@@ -153,6 +156,12 @@ def is_dropped(name: str) -> bool:
     """Whether fields of this name are kept from the application."""
     meaning = _meanings.get(name)
     return (_learn(name) if meaning is None else meaning) == _DROPPED
+
+
+def is_forwarding(name: str) -> bool:
+    """Whether fields of this name tell what a proxy knows (`_trust.is_forwarding`)."""
+    meaning = _meanings.get(name)
+    return (_learn(name) if meaning is None else meaning) == _FORWARDING
 
 
 def _judge_host(head: Head, hosts: list[str]) -> None:
