@@ -190,11 +190,10 @@ class Http1Exchange:
                 fields,
                 date=connection.site.http_date(),
                 server=connection.site.settings.server_header,
-                close=self._is_last,
+                close=self._is_last(),
             )
         )
 
-    @property
     def _is_last(self) -> bool:
         """Whether the connection ends with this response.
 
@@ -288,7 +287,7 @@ class Http1Exchange:
                 [*fields, ("Content-Length", str(len(body)))],
                 date=site.http_date(),
                 server=site.settings.server_header,
-                close=self._is_last,
+                close=self._is_last(),
             )
         )
         self.write(body)
