@@ -152,7 +152,7 @@ def crowds(start: Callable[..., Site], folder: Path, **defaults: Any) -> Iterato
 @contextmanager
 def stranger(site: Site) -> Iterator[socket.socket]:
     """Somebody who listens in the place of the daemons."""
-    group: Any = site.gateway._group
+    group: Any = site.gateway._groups[0].group
     path = os.readlink(group.address) + ".stranger"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.settimeout(30)

@@ -86,12 +86,13 @@ class Group:
 
     def leave(self, hop: Hop) -> None:
         """The hop has come to its end."""
-        self.standing.pop(hop, None)
         if hop in self._claimed:
             del self._claimed[hop]
             if self._streams:
                 self._streams.pop(hop, None)
             self._left.append(hop.record)
+        else:
+            self.standing.pop(hop, None)
 
     def claimed(self, hop: Hop) -> None:
         """The hop's claim has arrived. It may be older than the news of its process's end."""

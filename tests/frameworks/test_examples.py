@@ -17,11 +17,14 @@ from pathlib import Path
 import pytest
 import requests
 
+import gatekeep
+from conftest import wait_until
 from frameworks.raw_client import curl, has_curl
 from served import Served, free_port, serve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TUTORIALS = sorted(folder.name for folder in EXAMPLES.glob("[0-9][0-9]_*"))
+MOUNTED = "07_fastapi"
+TUTORIALS = sorted(folder.name for folder in EXAMPLES.glob("[0-9][0-9]_*") if folder.name != MOUNTED)
 
 
 @dataclass
@@ -86,6 +89,40 @@ def test_the_commands_of_the_tutorial_do_what_they_say_and_the_server_stops(
         server.terminate()
         assert server.wait() == 0
         assert server.daemon_pids() == []
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn"])
+def test_the_mounted_application_does_what_its_readme_says(server: str, tmp_path: Path) -> None:
+    readme = EXAMPLES / MOUNTED / "README.md"
+    assert f"{server} main:app" in readme.read_text()
+    port = free_port()
+    place = ["--port", str(port)] if server == "uvicorn" else ["--bind", f"127.0.0.1:{port}"]
+    url = f"http://127.0.0.1:{port}"
+    source = Path(gatekeep.__file__).parents[1]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", server, "main:app", *place],
+            cwd=readme.parent,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(source), str(readme.parent)])},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_until(lambda: is_there(f"{url}/ping"), 60)
+        assert requests.get(f"{url}/legacy/", timeout=20).text.endswith("mounted at /legacy\n")
+        if has_curl():
+            follow_with_curl(readme, url)
+            assert "run.interrupted" in (tmp_path / "log").read_text()
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def is_there(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=20).status_code == 200
+    except requests.RequestException:
+        return False
 
 
 def follow_with_curl(readme: Path, url: str) -> None:

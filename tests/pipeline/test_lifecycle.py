@@ -16,7 +16,7 @@ import pytest
 
 from client import Client
 from conftest import LOOPS, Site, start_site, wait_until
-from gatekeep import CannotStart, _gateway
+from gatekeep import CannotStart, _groups
 from gatekeep._channel import Channel
 from gatekeep.lifecycle._control import Wish
 from gatekeep.lifecycle._supervisor import Supervisor
@@ -47,7 +47,7 @@ def supervisors(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Supervisor]:
             super().__init__(host, settings, group, *arguments, **options)
             made[group] = self
 
-    monkeypatch.setattr(_gateway, "Supervisor", Known)
+    monkeypatch.setattr(_groups, "Supervisor", Known)
     return made
 
 
@@ -56,7 +56,7 @@ def ask_supervisor(supervisors: dict[Any, Supervisor]) -> Callable[..., Any]:
     """Call a method of a site's supervisor in its event loop."""
 
     def ask(site: Site, method: str, *arguments: Any) -> Any:
-        supervisor = supervisors[site.gateway._group]
+        supervisor = supervisors[site.gateway._groups[0].group]
         assert site.gateway._portal is not None
         return site.gateway._portal.call(getattr(supervisor, method), *arguments)
 
@@ -527,7 +527,7 @@ def test_a_request_that_came_before_the_last_process_was_sent_to_sleep_wakes_one
     site.log.wait_for("pickup.claimed")
     askers[1].start()
     wait_until(lambda: site.served.statistics().standing == 1)
-    (child,) = supervisors[site.gateway._group]._children.values()
+    (child,) = supervisors[site.gateway._groups[0].group]._children.values()
     ask_supervisor(site, "said_wish", child, Wish("inactivity-timeout", "nothing to do"))
     for asker in askers:
         asker.join(40)

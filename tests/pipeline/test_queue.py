@@ -198,7 +198,7 @@ def test_a_group_folder_is_private_and_nothing_of_it_is_left() -> None:
 
     with ExitStack() as stack:
         site = start_site(stack, processes=1)
-        folder = os.path.dirname(os.readlink(site.gateway._group.address))  # type: ignore[union-attr]
+        folder = os.path.dirname(os.readlink(site.gateway._groups[0].group.address))  # type: ignore[union-attr]
         assert os.stat(folder).st_mode & 0o777 == 0o700
     assert not os.path.exists(folder)
 

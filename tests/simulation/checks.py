@@ -226,8 +226,7 @@ class Audit:
     def _look_at_order(self) -> None:
         """Is it another one's turn?"""
         assert self.gateway is not None
-        dispatch = self.gateway._dispatch
-        late = bool(dispatch and dispatch.entrance.admission.late)
+        late = any(served.dispatch.entrance.admission.late for served in self.gateway._groups)
         if late != self._is_late:
             self._is_late, self.world.changed = late, self.world.time.now
 
@@ -236,9 +235,9 @@ class Audit:
         assert self.gateway is not None
         if self.lives is not None:
             self.lives.idle()
-        dispatch, group = self.gateway._dispatch, self.gateway._group
-        if dispatch is None or group is None:
+        if not self.gateway._groups:
             return
+        dispatch, group = self.gateway._groups[0].dispatch, self.gateway._groups[0].group
         world, admission = self.world, dispatch.entrance.admission
         if (
             not admission.waiting

@@ -187,9 +187,9 @@ class Lives:
 
     def _somebody_waits(self) -> bool:
         """For a worker, or a place in the backlog; those who are told so are out of it as soon as their envelope is written."""
-        group, dispatch = self._gateway._group, self._gateway._dispatch
-        if group is None or dispatch is None:
+        if not self._gateway._groups:
             return False
+        dispatch, group = self._gateway._groups[0].dispatch, self._gateway._groups[0].group
         if dispatch.entrance.admission.waiting:
             return True
         return any(isinstance(hop, Hop) and hop.state is State.STANDING for hop in group.standing)
@@ -224,7 +224,7 @@ class Lives:
                 self._wrong(f"{daemon.owner} has survived the reload at {self.reloaded}")
         if self.supervisor._turns.holder is not None:
             self._wrong(f"{self.supervisor._turns.holder.pid} has the turn, and does not use it")
-        if asleep and self._gateway._group is not None and self._gateway._group.wake is None:
+        if asleep and self._gateway._groups[0].group.wake is None:
             self._wrong("nobody would wake the processes that sleep")
 
     def at_rest(self) -> None:

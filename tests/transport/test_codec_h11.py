@@ -109,13 +109,32 @@ def test_h11_never_decides_about_size(head_size: int) -> None:
     assert largest.body_complete
 
 
-def test_each_request_has_an_h11_of_its_own() -> None:
+def h11s_that_serve(*requests: bytes) -> int:
+    """How many h11 connections read these requests."""
     served = H11Codec(Limits())
     seen = set()
-    for _ in range(3):
-        served.receive(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    for request in requests:
+        served.receive(request)
         assert served.next_request() is not None
+        served.read_body()
+        assert served.body_complete
         seen.add(served._h11)
         served.start_response(204, "No Content", [], date="", server="", close=False)
         served.next_cycle()
-    assert len(seen) == 3
+    return len(seen)
+
+
+def test_each_request_has_an_h11_of_its_own() -> None:
+    targets = (b"/1", b"/2", b"/1")
+    assert (
+        h11s_that_serve(*(b"GET %b HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" % path for path in targets))
+        == 3
+    )
+
+
+def test_a_head_that_is_repeated_byte_for_byte_is_not_judged_again() -> None:
+    assert h11s_that_serve(*[b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"] * 4) == 2
+
+
+def test_a_repeated_head_with_a_body_is_judged_again_with_its_body() -> None:
+    assert h11s_that_serve(*[b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab"] * 3) == 3

@@ -96,12 +96,13 @@ class Listener:
         # The application may have called socket.setdefaulttimeout, which is not meant for our sockets.
         if hop.gettimeout() is not None:
             hop.settimeout(None)
-        self._take_turn()
+        self._accepted += 1
+        if self._accepted % TURN == 0:
+            self._take_turn()
         return hop
 
     def _take_turn(self) -> None:
-        self._accepted += 1
-        if self._exclusive is not None and self._accepted % TURN == 0:
+        if self._exclusive is not None:
             self._exclusive.unregister(self.socket)
             self._exclusive.register(self.socket, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 

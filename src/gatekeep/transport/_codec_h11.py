@@ -18,20 +18,25 @@ from http import HTTPStatus
 import h11
 
 from gatekeep._errors import Refused
-from gatekeep.transport._codec import Head, Limits
+from gatekeep.transport._codec import Framing, Head, Limits
 from gatekeep.transport._codec_strict import StrictCodec
 from gatekeep.transport._http_body import SIZE_LINE, TRAILER_BYTES
 from gatekeep.transport._http_policy import is_dropped
+
+_NO_BODY = Framing.NONE
 
 
 class H11Codec(StrictCodec):
     """See `_codec.Codec`."""
 
-    __slots__ = ("_h11",)
+    __slots__ = ("_agreed", "_h11", "_is_used")
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._h11 = self._new_connection()
+        self._is_used = False
+        # A client that repeats itself gets the same head again: the same bytes, the same agreement.
+        self._agreed: Head | None = None
 
     def _new_connection(self) -> h11.Connection:
         # h11 limits what it holds and cannot use yet. That limit must never be the one which decides.
@@ -41,7 +46,8 @@ class H11Codec(StrictCodec):
     def next_cycle(self) -> None:
         """See `Codec`."""
         super().next_cycle()
-        self._h11 = self._new_connection()
+        if self._is_used:
+            self._h11, self._is_used = self._new_connection(), False
 
     # --- the request
 
@@ -49,9 +55,11 @@ class H11Codec(StrictCodec):
         """See `Codec`."""
         start = self._start
         head = super().next_request()
-        if head is not None:
+        if head is not None and head is not self._agreed:
             raw = bytes(self._data[start : self._start])
             self._agree_on_head(head, self._events(raw.removeprefix(b"\r\n")))
+            if head.framing is _NO_BODY:  # else the body must be read by both, too
+                self._agreed = head
         return head
 
     def _agree_on_head(self, head: Head, events: Sequence[h11.Event]) -> None:
@@ -72,6 +80,7 @@ class H11Codec(StrictCodec):
 
     def _events(self, raw: bytes) -> list[h11.Event]:
         """What h11 makes of more bytes of the request."""
+        self._is_used = True
         events: list[h11.Event] = []
         self._h11.receive_data(raw)
         try:

@@ -53,6 +53,9 @@ _NO_BODY = Framing.NONE
 _NOTHING, _LENGTH, _CHUNKED, _CLOSE = Delimiter
 
 
+_NOT_STARTED = "the body of a response that was not started"
+
+
 class StrictCodec:
     """See `_codec.Codec`."""
 
@@ -96,7 +99,7 @@ class StrictCodec:
 
     @property
     def idle(self) -> bool:
-        """See `Codec`. The empty line that may precede a request (`_skip_empty_line`) is no byte of it."""
+        """See `Codec`. The empty line that may precede a request (see `next_request`) is no byte of it."""
         if self._request is not _HEAD:
             return False
         rest = len(self._data) - self._start
@@ -147,8 +150,10 @@ class StrictCodec:
             self._fail("the request before was not left behind")
         if self._start == len(self._data):
             return None  # a kept connection is asked before its next request has come
-        if not self._empty_line_taken:
-            self._skip_empty_line()
+        if not self._empty_line_taken and self._data.startswith(b"\r\n", self._start):
+            # RFC 9112 §2.2: one, for clients of old that end a body with a line end which they do not count.
+            self._start += 2
+            self._empty_line_taken = True
         try:
             head = self._scanner.scan(self._data, self._start)
         except Refused as refusal:
@@ -163,12 +168,6 @@ class StrictCodec:
             self._decoder = decoder_for(head, self._limits)
             self._request = _COMPLETE if self._decoder.complete else _BODY
         return head
-
-    def _skip_empty_line(self) -> None:
-        """RFC 9112 §2.2: one, for clients of old that end a body with a line end which they do not count."""
-        if self._data.startswith(b"\r\n", self._start):
-            self._start += 2
-            self._empty_line_taken = True
 
     @property
     def body_complete(self) -> bool:
@@ -255,7 +254,9 @@ class StrictCodec:
 
     def encode(self, data: bytes | memoryview) -> list[bytes | memoryview]:
         """See `Codec`."""
-        delimiter = self._delimiter()
+        if self._response is None:
+            raise WrongUse(_NOT_STARTED)
+        delimiter = self._response.delimiter
         size = len(data)
         if not size or delimiter is _NOTHING:
             return []
@@ -276,17 +277,14 @@ class StrictCodec:
 
     def finish(self) -> bytes:
         """See `Codec`."""
-        delimiter = self._delimiter()
+        if self._response is None:
+            raise WrongUse(_NOT_STARTED)
+        delimiter = self._response.delimiter
         if delimiter is _LENGTH and self._left:
             raise WrongUse(f"the end of a response where {self._left} bytes were left of the declared length")
         unfinished = self._answer is _SENDING
         self._answer = _SENT
         return b"0\r\n\r\n" if unfinished and delimiter is _CHUNKED else b""
-
-    def _delimiter(self) -> Delimiter:
-        if self._response is None:
-            raise WrongUse("the body of a response that was not started")
-        return self._response.delimiter
 
     def informational(self, status: int) -> bytes:
         """See `Codec`."""

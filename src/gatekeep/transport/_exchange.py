@@ -75,6 +75,8 @@ class Http1Exchange:
 
     def small_body(self) -> bytes | None:
         """The whole body where it is small and has come with the head."""
+        if self._is_bodiless:
+            return b""
         if self.spool is not None or not self.body_arrived or len(self._early) > SMALL_BODY:
             return None
         body, self._early = self._early, b""
@@ -188,18 +190,17 @@ class Http1Exchange:
                 fields,
                 date=connection.site.http_date(),
                 server=connection.site.settings.server_header,
-                close=self._is_last,
+                close=self._is_last(),
             )
         )
 
-    @property
     def _is_last(self) -> bool:
         """Whether the connection ends with this response.
 
         A response that overtakes the request's body ends it: the rest of the body may never come.
         """
         connection = self._connection
-        return connection.stopping or not connection.site.patience.keep_alive or not self.body_complete
+        return connection.stopping or not connection.keep_alive or not self.body_complete
 
     def write(self, data: bytes) -> None:
         """A piece of the response's body."""
@@ -286,7 +287,7 @@ class Http1Exchange:
                 [*fields, ("Content-Length", str(len(body)))],
                 date=site.http_date(),
                 server=site.settings.server_header,
-                close=self._is_last,
+                close=self._is_last(),
             )
         )
         self.write(body)

@@ -139,7 +139,7 @@ class Front:
         self._stopping = self._patient = False
         self._health = health
         self._probe_at = _probes(health, settings, only_health=only_health)
-        self.now = host.clock.now
+        self.now, self._wall = host.clock.now, host.clock.wall
 
     # --- connections
 
@@ -406,7 +406,7 @@ class Front:
 
     def http_date(self) -> str:
         """The Date field's value now."""
-        return self._date.at(self.host.clock.wall())
+        return self._date.at(self._wall())
 
 
 class _Fault(RequestFailed):

@@ -35,6 +35,7 @@ class Hop:
     __slots__ = (
         "_channel",
         "_decoder",
+        "_is_new",
         "go",
         "next_frame",
         "pid",
@@ -55,6 +56,7 @@ class Hop:
         self.state = _STANDING
         self.go: _wire.Go | None = None
         self.pid = 0
+        self._is_new = True
         self.taken_back = self.stream_ended = False
         self.reason = ""
 
@@ -175,7 +177,12 @@ class Hop:
             WaitExpired: the channel's alarm rang.
         """
         try:
-            data = await self._channel.receive(HOP_READ_SIZE)
+            if self._is_new:
+                # The claim came alone, so the application has something to do: to look at once would mostly be in vain.
+                self._is_new = False
+                data = await self._channel.receive_next(HOP_READ_SIZE)
+            else:
+                data = await self._channel.receive(HOP_READ_SIZE)
         except WaitExpired:
             raise
         except OSError:

@@ -197,6 +197,17 @@ class _Body:
 class _Response:
     """The worker's frames on their way to the client."""
 
+    __slots__ = (
+        "_clock",
+        "_deadline",
+        "_exchange",
+        "_hop",
+        "_keeper",
+        "_socket_timeout",
+        "failure",
+        "is_alone",
+    )
+
     def __init__(
         self,
         exchange: Exchange,

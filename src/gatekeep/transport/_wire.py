@@ -14,6 +14,7 @@ Structured payloads are MessagePack arrays. Pure.
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import partial
 
 import msgspec
 
@@ -134,15 +135,8 @@ def encode(message: msgspec.Struct) -> bytes:
     return _header(_KINDS[type(message)], len(payload)) + payload
 
 
-_FROM_FRONT = frozenset({int(Kind.BODY)})
-_FROM_WORKER = frozenset({int(Kind.DATA)})
+worker_decoder = partial(Decoder, frozenset({int(Kind.BODY)}))
+"""For what the front sends."""
 
-
-def worker_decoder() -> Decoder:
-    """For what the front sends."""
-    return Decoder(_FROM_FRONT)
-
-
-def front_decoder() -> Decoder:
-    """For what a worker sends."""
-    return Decoder(_FROM_WORKER)
+front_decoder = partial(Decoder, frozenset({int(Kind.DATA)}))
+"""For what a worker sends."""
