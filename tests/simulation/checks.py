@@ -174,8 +174,7 @@ class Audit:
     def _admit_refused(self, fields: dict[str, Any]) -> None:
         self._late(fields, self.waits[fields["request_id"]].since)
         assert self.gateway is not None
-        assert self.gateway._dispatch is not None
-        if not self.gateway._dispatch.entrance.admission.is_full():
+        if not self.gateway._groups[0].dispatch.entrance.admission.is_full():
             self._wrong(f"{fields['path']}: turned away, though few wait")
 
     def _queue_expired(self, fields: dict[str, Any]) -> None:
