@@ -12,27 +12,21 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 import anyio
-import attrs
 import click
 
 from gatekeep import __version__, _cli_control
+from gatekeep._configuration import Sources
 from gatekeep._errors import CannotStart, SettingsError
-from gatekeep._events import Logger
 from gatekeep._handover import Handover, Origin, received
-from gatekeep._logging import LEVELS, make_logger
+from gatekeep._logging import make_logger
+from gatekeep._options import configured
 from gatekeep._program import Program
 from gatekeep._systemd import Notifier, take_listeners
 from gatekeep._terminal import CANNOT_START, FAULT, USAGE, die
-from gatekeep._trust import parse_network
-from gatekeep.settings._app import parse_app
 from gatekeep.settings._bind import Bind, BindKind, parse_bind
-from gatekeep.settings._declared import declared
-from gatekeep.settings._settings import Settings
-from gatekeep.settings._spec import Spec, dashed, plain_type
 
 LOG_PATIENCE = 2.0
 """Seconds that the last log lines may take to be written."""
@@ -64,52 +58,6 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-# --- options --------------------------------------------------------------------------------------------------------
-
-
-def _option(name: str, attribute: attrs.Attribute[Any]) -> Callable[..., Any]:
-    """The command line's option for a setting, from the setting's own declaration."""
-    spec: Spec = attribute.metadata["spec"]
-    flags = [flag for flag in spec.aliases if flag.startswith("-")]
-    own = f"--{dashed(name)}"
-    if attribute.type is bool:
-        return click.option(name, f"{own}/--no-{dashed(name)}", default=None, help=_help(spec, attribute))
-    if name in ("binds", "health_binds"):
-        return click.option(name, *flags, multiple=True, metavar="ADDRESS", help=_help(spec, attribute))
-    if spec.item:
-        metavar = spec.item.upper()
-        return click.option(name, own, *flags, multiple=True, metavar=metavar, help=_help(spec, attribute))
-    if spec.bare:
-        return click.option(
-            name, own, *flags, is_flag=False, flag_value=spec.bare, default=None, metavar="|".join(spec.choices).upper(),
-            help=_help(spec, attribute),
-        )  # fmt: skip
-    plain = plain_type(attribute)
-    kind = plain if plain in (int, float) else str
-    metavar = (
-        spec.unit or {int: "NUMBER", float: "SECONDS"}.get(kind, "|".join(spec.choices) or "TEXT")
-    ).upper()
-    return click.option(
-        name, own, *flags, type=kind, default=None, metavar=metavar, help=_help(spec, attribute)
-    )
-
-
-def _help(spec: Spec, attribute: attrs.Attribute[Any]) -> str:
-    default = attribute.default
-    if isinstance(default, tuple):
-        shown = ", ".join(map(str, default))
-    else:
-        shown = f"{default}" if default not in (None, attrs.NOTHING, "") else spec.derived
-    return f"{spec.help}{f'  [default: {shown}]' if shown else ''}"
-
-
-def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for name, (_, attribute) in reversed(tuple(declared().items())):
-        if name not in ("name", "http"):
-            command = _option(name, attribute)(command)
-    return command
-
-
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, no_args_is_help=False
 )
@@ -119,63 +67,43 @@ def _commands() -> None:
 
 
 @_commands.command("serve", short_help="Serve an application.")
-@click.argument("app")
-@_settings_options
-@click.option("--host", metavar="HOST", help="Listen on this host; with --port the same as --bind HOST:PORT.")
-@click.option("--port", type=int, metavar="PORT", help="Listen on this port.")
-@click.option("--uds", metavar="PATH", help="Listen on this UNIX socket; the same as --bind unix:PATH.")
-@click.option("--fd", type=int, metavar="N", help="Listen on this descriptor; the same as --bind fd://N.")
-@click.option("--factory", is_flag=True, help="APP names a factory: call it for the application.")
-@click.option("--chdir", metavar="FOLDER", help="Change to this folder first.")
-@click.option(
-    "--loop",
-    type=click.Choice(["auto", "asyncio", "uvloop", "trio"]),
-    default="auto",
-    help="The event loop of the front; auto is uvloop where it is installed.  [default: auto]",
-)
-@click.option(
-    "--http",
-    type=click.Choice(["auto", "strict", "h11", "httptools"]),
-    default="auto",
-    help="The HTTP codec: strict is ours (auto means it), h11 the library of that name behind the same policy. [default: auto]",
-)
-@click.option("--log-level", type=click.Choice(list(LEVELS)), default="info", help="[default: info]")
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "console", "json"]),
-    default="auto",
-    help="auto is console on a terminal, json otherwise.  [default: auto]",
-)
-@click.option(
-    "--access-log/--no-access-log", default=True, help="Whether each request is logged when it has ended."
-)
-def serve(app: str, **options: Any) -> None:
+@configured
+def serve(**options: Any) -> None:
     """Serve APP: module:callable, module (its application, then app), module:factory(), or a script's path.
 
     \b
     gatekeep serve mysite.wsgi:application
     gatekeep serve site/wsgi.py --bind 0.0.0.0:8080 --processes 4
+    gatekeep serve -c gatekeep.toml
 
-    Where nothing else is said, $PORT is the port to listen on (on every address), $WEB_CONCURRENCY the number of processes, and
-    $FORWARDED_ALLOW_IPS the proxies that are trusted.
+    Every flag may stand in a file of settings, and in the environment as $GATEKEEP_ and its name; $GATEKEEP_CMD_ARGS holds any of
+    them. The command line goes before the environment, and that before the file. Where nothing else is said, $PORT is the port to
+    listen on (on every address), $WEB_CONCURRENCY the number of processes, and $FORWARDED_ALLOW_IPS the proxies that are trusted.
     """
     _be_ready_for_signals()
     origin = Origin.here()
-    if folder := options.pop("chdir"):
-        _change_folder(folder)
-    loop = _choose_loop(options.pop("loop"))
+    handover, notifier = received(), Notifier.take(os.environ, os.getpid())
+    sources = Sources(options, origin.environment, origin.folder, _inherited_binds(handover))
+    configuration = sources.read(enter_folder)
+    server = configuration.server
+    loop = _choose_loop(server.loop)
     # Somebody may have closed standard output (`>&-`); the exit status still tells.
     stream = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
-    logger, writer = make_logger(
-        options["log_level"], options.pop("log_format"), stream, access=options.pop("access_log")
-    )
+    logger, writer = make_logger(server.log_level, server.log_format, stream, access=server.access_log)
     try:
-        handover, notifier = received(), Notifier.take(os.environ, os.getpid())
-        settings = _settings(app, options, logger, _inherited_binds(handover))
+        for event, fields in configuration.notes:
+            logger.warning(event, **fields)
         _raise_descriptor_limit()
-        debug = options["log_level"] == "debug"
-        is_first = os.getpid() == 1
-        program = Program(settings, loop, logger, origin, handover, notifier, is_first=is_first, debug=debug)
+        program = Program(
+            configuration,
+            loop,
+            logger,
+            origin,
+            handover,
+            notifier,
+            reread=sources.read,
+            is_first=os.getpid() == 1,
+        )
         status = _run(program, loop)
     finally:
         writer.close(LOG_PATIENCE)
@@ -191,7 +119,8 @@ def _be_ready_for_signals() -> None:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
 
-def _change_folder(folder: str) -> None:
+def enter_folder(folder: str) -> None:
+    """Run there from now on."""
     try:
         os.chdir(folder)
     except OSError as error:
@@ -212,67 +141,6 @@ def _inherited_binds(handover: Handover | None) -> list[Bind]:
     if fds or handover is None:
         return fds
     return [parse_bind(name) for name in handover.listeners if name.startswith("fd://")]
-
-
-def _settings(app: str, options: dict[str, Any], log: Logger, inherited: list[Bind]) -> Settings:
-    """The settings that the command line and the environment ask for."""
-    if options["http"] == "httptools":
-        log.warning("setting.replaced", setting="http", value="httptools", used="strict")
-        options["http"] = "strict"
-    known = declared()
-    given = {name: value for name, value in options.items() if name in known and value not in (None, ())}
-    binds = _binds(options, inherited)
-    if inherited and [bind.address for bind in binds] != [bind.address for bind in inherited]:
-        log.warning(
-            "socket.unused",
-            addresses=list(map(str, inherited)),
-            reason="the command line says where to listen",
-        )
-    if binds:
-        given["binds"] = binds
-    if "processes" not in given and (concurrency := os.environ.get("WEB_CONCURRENCY")):
-        given["processes"] = _environment_number("WEB_CONCURRENCY", concurrency)
-    if "trusted_proxies" not in given and (proxies := os.environ.get("FORWARDED_ALLOW_IPS")) is not None:
-        given["trusted_proxies"] = _environment_networks("FORWARDED_ALLOW_IPS", proxies)
-    return Settings.for_app(parse_app(app, factory=options["factory"]), **given)
-
-
-def _binds(options: dict[str, Any], inherited: list[Bind]) -> list[Bind]:
-    """Every way to say where to listen, as binds; `$PORT` counts where nothing else was said, as with gunicorn.
-
-    Args:
-        inherited: what counts where the command line says nothing.
-    """
-    binds = [parse_bind(text) for text in options["binds"]]
-    host, port = options["host"], options["port"]
-    if host is not None or port is not None:
-        text = host or "127.0.0.1"
-        binds.append(
-            parse_bind(f"[{text}]:{_or(port, 8000)}" if ":" in text else f"{text}:{_or(port, 8000)}")
-        )
-    if options["uds"]:
-        binds.append(Bind(BindKind.UNIX, path=options["uds"]))
-    if options["fd"] is not None:
-        binds.append(Bind(BindKind.FD, fd=options["fd"]))
-    binds = binds or inherited
-    if not binds and (text := os.environ.get("PORT")):
-        binds.append(parse_bind(f"0.0.0.0:{_environment_number('PORT', text)}"))
-    return binds
-
-
-def _or(value: int | None, default: int) -> int:
-    return default if value is None else value
-
-
-def _environment_number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise SettingsError(f"${name} = {text[:20]!r}: a number is needed")
-    return int(text)
-
-
-def _environment_networks(name: str, text: str) -> list[str]:
-    """Networks with commas between them; none at all for nobody, as with gunicorn and uvicorn."""
-    return [parse_network(f"${name}", item.strip()) for item in text.split(",") if item.strip()]
 
 
 def _raise_descriptor_limit() -> None:

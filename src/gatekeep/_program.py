@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 
 from gatekeep import __version__, _signals
+from gatekeep._configuration import Configuration
 from gatekeep._deadlines import describe_fire
 from gatekeep._errors import CannotStart, SettingsError
 from gatekeep._events import Logger
@@ -27,6 +29,7 @@ class Program:
     """One run of the command.
 
     Args:
+        configuration: what the gateway is told; `reread` finds out what that would be now.
         loop: the event loop's name, for the log.
         origin: how the program was started.
         handover: what the gateway that this one replaces has said.
@@ -36,19 +39,21 @@ class Program:
 
     def __init__(
         self,
-        settings: Settings,
+        configuration: Configuration,
         loop: str,
         log: Logger,
         origin: Origin,
         handover: Handover | None,
         notifier: Notifier,
         *,
+        reread: Callable[[], Configuration],
         is_first: bool,
-        debug: bool,
     ) -> None:
         self._notifier = notifier
         self._keeper = Keeper() if is_first else None
-        self._settings = settings
+        self._configuration, self._reread = configuration, reread
+        self._settings = settings = configuration.settings
+        debug = configuration.server.log_level == "debug"
         self._loop = loop
         self._log = log
         self._handover = handover
@@ -125,8 +130,20 @@ class Program:
             return
         if self._stop.is_set():
             self._log.warning("signal.ignored", signal="SIGHUP", reason="the gateway stops")
-        else:
+            return
+        try:
+            configuration = self._reread()
+        except SettingsError as error:
+            self._log.error(
+                "settings.refused", reason=str(error), action="the old ones stay, and nothing is reloaded"
+            )
+            return
+        if configuration == self._configuration:
             self._gateway.reload()
+        else:
+            # New settings may concern everything, our own addresses included: who has them replaces us.
+            self._log.info("settings.changed", file=configuration.file)
+            self._successor.ask()
 
     def _hurry(self) -> None:
         self._passes_on(signal.SIGTERM)
@@ -155,6 +172,7 @@ class Program:
             http="strict" if codec == "auto" else codec,
             version=__version__,
             pid=os.getpid(),
+            **({"config": self._configuration.file} if self._configuration.file else {}),
             **({"health": list(served.health_addresses)} if served.health_addresses else {}),
         )
         self._notifier.say(

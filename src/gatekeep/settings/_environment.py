@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from gatekeep._errors import SettingsError
 from gatekeep.settings._declared import ALIASED, declared, plain_name
 from gatekeep.settings._layers import Layer
-from gatekeep.settings._spec import value_of
+from gatekeep.settings._spec import plain_type, value_of
 
 PREFIX = "GATEKEEP_"
 ARGUMENTS = "GATEKEEP_CMD_ARGS"
@@ -27,8 +27,6 @@ def environment_layers(environment: Mapping[str, str], own: frozenset[str] = fro
         SettingsError: one is unknown, or its value is none of the setting's.
     """
     known = declared()
-    if concurrency := environment.get("WEB_CONCURRENCY"):
-        yield _layer("WEB_CONCURRENCY", "processes", concurrency)
     for variable, text in environment.items():
         if not variable.startswith(PREFIX) or variable in own or variable in (ARGUMENTS, CONFIG):
             continue
@@ -36,7 +34,8 @@ def environment_layers(environment: Mapping[str, str], own: frozenset[str] = fro
         if variable in (APP, PROFILE):
             yield Layer(f"${variable}", {name: text})
         elif name in known:
-            yield _layer(variable, name, text)
+            if text or plain_type(known[name][1]) is str:  # else it is empty, which is as good as not set
+                yield _layer(variable, name, text)
         else:
             near = difflib.get_close_matches(name, [*known, *ALIASED, "app", "profile", "config"], n=1)
             hint = f"; did you mean ${PREFIX}{near[0].upper()}?" if near else ""

@@ -37,6 +37,7 @@ class Settings:
             "spec": Spec(
                 "Where to listen: host:port, unix:/path or fd://N; repeatable.",
                 aliases=("-b", "--bind"),
+                item="address",
                 precedent="gunicorn",
             )
         },
@@ -48,6 +49,7 @@ class Settings:
             "spec": Spec(
                 "Where to answer health probes (/livez, /readyz) and nothing else, whatever users do; as --bind, repeatable.",
                 aliases=("--health-bind",),
+                item="address",
             )
         },
     )

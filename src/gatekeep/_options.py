@@ -1,0 +1,158 @@
+"""The command line's options for settings, made from the settings' own declarations. Shared by all commands that take an
+application."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+import click
+
+from gatekeep._errors import SettingsError
+from gatekeep.settings._app import AppTarget, parse_app
+from gatekeep.settings._bind import DEFAULT_PORT, Bind, BindKind, parse_bind
+from gatekeep.settings._declared import declared
+from gatekeep.settings._environment import ARGUMENTS
+from gatekeep.settings._layers import Layer
+from gatekeep.settings._profiles import DEFAULT_PROFILE, PROFILES
+from gatekeep.settings._spec import Spec, dashed, plain_type, value_of
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_NO_FLAG = frozenset({"name"})
+
+
+def configured(command: Command) -> Command:
+    """Give a command the argument APP, a flag for each setting, and those that say where else settings are."""
+    for option in (
+        click.option("--factory", is_flag=True, help="APP names a factory: call it for the application."),
+        click.option(
+            "--fd", type=int, metavar="N", help="Listen on this descriptor; the same as --bind fd://N."
+        ),
+        click.option(
+            "--uds", metavar="PATH", help="Listen on this UNIX socket; the same as --bind unix:PATH."
+        ),
+        click.option("--port", type=int, metavar="PORT", help="Listen on this port."),
+        click.option(
+            "--host", metavar="HOST", help="Listen on this host; with --port the same as --bind HOST:PORT."
+        ),
+    ):
+        command = option(command)
+    for name, (_, attribute) in reversed(tuple(declared().items())):
+        if name not in _NO_FLAG:
+            command = _option(name, attribute)(command)
+    for option in (
+        click.option(
+            "--profile",
+            metavar="|".join(PROFILES).upper(),
+            help="The defaults: tuned; express, mod_wsgi-express' starter values to the letter; directive, a bare WSGIDaemonProcess'."
+            f"  [default: {DEFAULT_PROFILE}]",
+        ),
+        click.option(
+            "-c",
+            "--config",
+            metavar="FILE",
+            help="A file of settings.  [default: gatekeep.toml or a pyproject.toml with [tool.gatekeep], where there is one]",
+        ),
+    ):
+        command = option(command)
+    return click.argument("app", required=False)(command)
+
+
+def _option(name: str, attribute: attrs.Attribute[Any]) -> Callable[[Command], Command]:
+    spec: Spec = attribute.metadata["spec"]
+    flags = [flag for flag in spec.aliases if flag.startswith("-")]
+    own = f"--{dashed(name)}"
+    if attribute.type is bool:
+        return click.option(name, f"{own}/--no-{dashed(name)}", default=None, help=_help(spec, attribute))
+    if name in ("binds", "health_binds"):
+        return click.option(name, *flags, multiple=True, metavar="ADDRESS", help=_help(spec, attribute))
+    if spec.item:
+        metavar = spec.item.upper()
+        return click.option(name, own, *flags, multiple=True, metavar=metavar, help=_help(spec, attribute))
+    if spec.bare:
+        return click.option(
+            name, own, *flags, is_flag=False, flag_value=spec.bare, default=None, metavar="|".join(spec.choices).upper(),
+            help=_help(spec, attribute),
+        )  # fmt: skip
+    is_number = plain_type(attribute) in (int, float)
+    metavar = spec.unit or ("number" if is_number else "|".join(spec.choices) or "text")
+    return click.option(name, own, *flags, default=None, metavar=metavar.upper(), help=_help(spec, attribute))
+
+
+def _help(spec: Spec, attribute: attrs.Attribute[Any]) -> str:
+    default = attribute.default
+    if isinstance(default, tuple):
+        shown = ", ".join(map(str, default))
+    elif isinstance(default, bool):
+        shown = "on" if default else "off"
+    else:
+        shown = f"{default}" if default not in (None, attrs.NOTHING, "") else spec.derived
+    return f"{spec.help}{f'  [default: {shown}]' if shown else ''}"
+
+
+# --- what was typed
+
+
+def typed_layer(options: Mapping[str, Any], place: str = "") -> Layer:
+    """What the flags say, as a layer.
+
+    Raises:
+        SettingsError: a value is none of its setting's.
+    """
+    known = declared()
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in known and value not in (None, ()):
+            values[name] = value_of(known[name][1], value) if isinstance(value, str) else value
+    if options["profile"] is not None:
+        values["profile"] = options["profile"]
+    if binds := _binds(options):
+        values["binds"] = binds
+    if options["app"] is not None:
+        values["app"] = _app(options)
+    elif options["factory"]:
+        raise SettingsError("factory: APP is needed: what is to be called?")
+    return Layer(place, values)
+
+
+def _app(options: Mapping[str, Any]) -> AppTarget:
+    return parse_app(options["app"], factory=options["factory"])
+
+
+def _binds(options: Mapping[str, Any]) -> list[Bind]:
+    """Every way to say where to listen, as binds."""
+    binds = [parse_bind(text) for text in options["binds"]]
+    host, port = options["host"], options["port"]
+    if host is not None or port is not None:
+        text, number = host or "127.0.0.1", DEFAULT_PORT if port is None else port
+        binds.append(parse_bind(f"[{text}]:{number}" if ":" in text else f"{text}:{number}"))
+    if options["uds"]:
+        binds.append(Bind(BindKind.UNIX, path=options["uds"]))
+    if options["fd"] is not None:
+        binds.append(Bind(BindKind.FD, fd=options["fd"]))
+    return binds
+
+
+@configured
+def _arguments(**options: Any) -> None:
+    """Never called: it only knows the flags."""
+
+
+_PARSER = click.command(add_help_option=False)(_arguments)
+
+
+def options_of(text: str) -> dict[str, Any]:
+    """The flags in `$GATEKEEP_CMD_ARGS`, as on the command line.
+
+    Raises:
+        SettingsError: they make no sense.
+    """
+    try:
+        return _PARSER.make_context("", shlex.split(text)).params
+    except click.ClickException as error:
+        raise SettingsError(f"${ARGUMENTS}: {error.format_message()}") from None
+    except ValueError as error:
+        raise SettingsError(f"${ARGUMENTS} = {text!r}: {error}") from None
