@@ -18,6 +18,7 @@ import anyio
 import click
 
 from gatekeep import __version__, _cli_control
+from gatekeep._check import load_all
 from gatekeep._configuration import Sources
 from gatekeep._errors import CannotStart, SettingsError
 from gatekeep._handover import Handover, Origin, received
@@ -25,8 +26,9 @@ from gatekeep._logging import make_logger
 from gatekeep._options import configured
 from gatekeep._program import Program
 from gatekeep._systemd import Notifier, take_listeners
-from gatekeep._terminal import CANNOT_START, FAULT, USAGE, die
+from gatekeep._terminal import CANNOT_START, FAULT, USAGE, die, write
 from gatekeep.settings._bind import Bind, BindKind, parse_bind
+from gatekeep.settings._units import show_duration
 
 LOG_PATIENCE = 2.0
 """Seconds that the last log lines may take to be written."""
@@ -108,6 +110,26 @@ def serve(**options: Any) -> None:
     finally:
         writer.close(LOG_PATIENCE)
     sys.exit(status)
+
+
+@_commands.command("check", short_help="Whether the settings make sense and the application loads.")
+@configured
+def check(**options: Any) -> None:
+    """Read all settings, load the applications in real daemon processes, and end. Nothing listens meanwhile.
+
+    Takes what `gatekeep serve` takes. Exit status: 0 all is well, 2 a setting is wrong, 3 an application does not load; the
+    reason is told, and the application's own traceback.
+    """
+    configuration = _sources(options).read(enter_folder)
+    _choose_loop(configuration.server.loop)
+    for loaded in load_all(configuration.settings):
+        apps = ", ".join(loaded.apps)
+        write(f"group {loaded.group}: {apps} loads in {show_duration(loaded.load_time)}\n")
+    write(f"{configuration.file or 'all settings'}: fine\n")
+
+
+def _sources(options: dict[str, Any]) -> Sources:
+    return Sources(options, dict(os.environ), os.getcwd())
 
 
 def _be_ready_for_signals() -> None:

@@ -47,7 +47,7 @@ def configured(command: Command) -> Command:
         click.option(
             "--profile",
             metavar="|".join(PROFILES).upper(),
-            help="The defaults: tuned; express, mod_wsgi-express' starter values to the letter; directive, a bare WSGIDaemonProcess'."
+            help="The defaults: tuned; express, mod_wsgi-express' starter values; directive, those of a bare WSGIDaemonProcess."
             f"  [default: {DEFAULT_PROFILE}]",
         ),
         click.option(
