@@ -9,8 +9,9 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
+from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from gatekeep import Gateway, Settings
@@ -45,10 +46,16 @@ def make_starlette() -> Starlette:
 
 
 def make_fastapi() -> FastAPI:
-    """One gateway, whose lifespan is the application's."""
+    """One gateway, whose lifespan is the application's, behind a middleware that wraps `receive` and `send`."""
     legacy = gateway()
     app = FastAPI(lifespan=legacy.lifespan)
     app.mount("/legacy", legacy)
+
+    @app.middleware("http")
+    async def mark(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        response = await call_next(request)
+        response.headers["x-marked"] = "yes"
+        return response
 
     @app.get("/own")
     async def own() -> str:

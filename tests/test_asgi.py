@@ -399,6 +399,7 @@ async def test_a_response_that_stops_short_is_raised_so_that_the_server_closes_t
             await server.run(gateway)
         assert (server.status, server.complete) == (200, False)
         assert server.body in (b"first", b"short")
+        assert server.messages[-1]["type"] == "gatekeep.response.truncated"
         record = await finished(log, path)
         assert (record["outcome"], record["action"]) == ("truncated", "closed")
 

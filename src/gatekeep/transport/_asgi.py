@@ -60,6 +60,9 @@ WATCH_AFTER = 0.05
 LAST_WORDS = 1.0
 """Seconds that the answer to a request which a stop has ended may take to be sent."""
 
+NOT_ALL = "gatekeep.response.truncated"
+"""A message that no server knows: whoever gets it must fail, and so cannot take what it has for the whole response."""
+
 _OF_THE_CONNECTION = frozenset({"connection", "transfer-encoding"})
 
 
@@ -137,6 +140,8 @@ class AsgiExchange:
             raise error
         if self._stopped and not self.delivered:
             await self._say_last_words()
+        if self._is_cut:
+            await self._break_off()
 
     async def _handle(self) -> None:
         failure = self._front.guests.refusal()
@@ -162,6 +167,19 @@ class AsgiExchange:
                 await self.flush()
         except ClientGone:
             pass
+
+    @property
+    def _is_cut(self) -> bool:
+        """Whether the client has some of the response, and waits for the rest."""
+        return self.response_started and self._start is None and not (self.delivered or self.broken)
+
+    async def _break_off(self) -> None:
+        """Fail where an error that is raised does not: Starlette's BaseHTTPMiddleware would end the response in order first."""
+        try:
+            with anyio.move_on_after(LAST_WORDS):
+                await self._send({"type": NOT_ALL, "reason": self.record.reason, "more_body": True})
+        except Exception:
+            pass  # as it should be
 
     async def aclose(self) -> None:
         """Hold on to nothing."""
