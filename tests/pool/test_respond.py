@@ -99,6 +99,43 @@ def test_it_returns_write_and_sends_nothing_yet(hop: Hop, responder: Responder) 
     assert hop.heard() == []
 
 
+def test_what_the_application_makes_of_its_fields_later_is_in_no_response(
+    hop: Hop, responder: Responder
+) -> None:
+    fields = [("A", "b")]
+    responder.start_response("200 OK", fields)
+    fields.append(("C", "d"))
+    responder.end(NOW)
+    again = Responder(hop.worker, "GET")
+    again.start_response("200 OK", [("A", "b")])
+    again.end(NOW)
+    assert hop.heard() == response(("A", "b"), EMPTY) * 2
+
+
+def test_a_head_that_differs_a_little_from_the_last_one_is_checked_and_sent_as_it_is(hop: Hop) -> None:
+    heads: list[tuple[str, tuple[str, str]]] = [
+        ("200 OK", ("A", "b")),
+        ("200 OK", ("A", "B")),
+        ("200 Ok", ("A", "B")),
+        ("200 Ok", ("a", "B")),
+    ]
+    for status, field in heads * 2:
+        responder = Responder(hop.worker, "GET")
+        responder.start_response(status, [field])
+        responder.end(NOW)
+    told = [response(field, EMPTY, reason=status[4:]) for status, field in heads * 2]
+    assert hop.heard() == [frame for whole in told for frame in whole]
+
+
+def test_a_head_is_refused_however_like_it_the_last_one_was(responder: Responder) -> None:
+    responder.start_response("200 OK", [("A", "1")])
+    refused: list[Any] = [[("A", 1)], [["A", "1"]], (("A", "1"),), [("A", "1\n")]]
+    for fields in refused:
+        responder.called = False
+        with pytest.raises(ContractBroken):
+            responder.start_response("200 OK", fields)
+
+
 def test_a_second_call_without_exc_info_is_refused(responder: Responder) -> None:
     responder.start_response("200 OK", [])
     with pytest.raises(ContractBroken, match="a second time without exc_info"):

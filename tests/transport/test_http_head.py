@@ -286,6 +286,17 @@ def test_a_head_larger_than_a_line_may_be_is_accepted_whole() -> None:
     assert len(head.fields) == 61
 
 
+def test_a_head_that_begins_like_the_last_one_is_read_anew() -> None:
+    scanner = HeadScanner(DEFAULT)
+    first = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    longer = first[:-2] + b"A: b\r\n\r\n"
+    for block, fields in ((first, 1), (first, 1), (longer, 2), (longer, 2), (first, 1)):
+        head = scanner.scan(b"x" + block + first, 1)
+        assert head is not None
+        assert (len(head.fields), scanner.end) == (fields, 1 + len(block))
+        scanner.reset()
+
+
 def test_a_scanner_takes_one_head_after_the_other() -> None:
     one = b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n"
     two = b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"

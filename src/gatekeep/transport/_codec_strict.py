@@ -148,12 +148,12 @@ class StrictCodec:
         """See `Codec`."""
         if self._request is not _HEAD:
             self._fail("the request before was not left behind")
-        if self._start == len(self._data):
-            return None  # a kept connection is asked before its next request has come
         if not self._empty_line_taken and self._data.startswith(b"\r\n", self._start):
             # RFC 9112 §2.2: one, for clients of old that end a body with a line end which they do not count.
             self._start += 2
             self._empty_line_taken = True
+        if self._start == len(self._data):
+            return None  # a kept connection is asked before its next request has come
         try:
             head = self._scanner.scan(self._data, self._start)
         except Refused as refusal:
