@@ -57,7 +57,7 @@ class Served:
 
     def __init__(
         self,
-        app: str,
+        app: str | None,
         *flags: str,
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str | None] | None = None,
@@ -68,7 +68,7 @@ class Served:
         """Start the process; `wait_ready` waits for it.
 
         Args:
-            app: the application, as on the command line.
+            app: the application, as on the command line; None where something else names it.
             flags: further flags.
             cwd: the folder to run in.
             env: variables to set, or with None to take away.
@@ -293,7 +293,7 @@ class Served:
 
 @contextmanager
 def serve(
-    app: str,
+    app: str | None,
     *flags: str,
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, str | None] | None = None,
@@ -336,11 +336,11 @@ def free_port() -> int:
 
 
 def _command(
-    app: str, flags: Iterable[str], python_path: Iterable[str | os.PathLike[str]], bind: str | None
+    app: str | None, flags: Iterable[str], python_path: Iterable[str | os.PathLike[str]], bind: str | None
 ) -> list[str]:
     ours = [*(["--bind", bind] if bind else []), "--log-format", "json"]
     paths = [argument for folder in python_path for argument in ("--python-path", os.fspath(folder))]
-    return [sys.executable, "-m", "gatekeep", "serve", app, *ours, *paths, *flags]
+    return [sys.executable, "-m", "gatekeep", "serve", *([app] if app else []), *ours, *paths, *flags]
 
 
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:

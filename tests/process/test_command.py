@@ -64,7 +64,10 @@ def is_alive(pid: int) -> bool:
         (["--listen-backlog", "0"], r"listen-backlog = 0: allowed is 1 to 65535"),
         (["--backlog", "0"], r"backlog = 0: allowed is 1 to 65535"),
         (["--connect-timeout", "-1"], r"connect-timeout = -1.*allowed is 0 seconds or more"),
-        (["--connect-timeout", "nan"], r"connect-timeout = 'nan': allowed is 0 seconds or more, such as 90 or 1m30s"),
+        (
+            ["--connect-timeout", "nan"],
+            r"connect-timeout = 'nan': allowed is 0 seconds or more, such as 90 or 1m30s",
+        ),
         (["--bind", "1.2.3.4:99999"], r"bind = '1\.2\.3\.4:99999': allowed is host:port \(port 0 to 65535\)"),
         (["--bind", "unix:"], r"bind = 'unix:': allowed is"),
         (["--bind", "fd://x"], r"bind = 'fd://x': allowed is"),
