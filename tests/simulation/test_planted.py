@@ -201,7 +201,7 @@ def the_worker_is_let_go_before_its_end(patch: pytest.MonkeyPatch) -> None:
     """The hop is released as soon as the response goes into a spool."""
 
     async def receive_into(response: _Response, spool: Spool) -> None:
-        response._release(response._hop)
+        response._keeper.release(response._hop)
         await receive(response, spool)
 
     receive = _Response._receive_into

@@ -56,33 +56,28 @@ def run(
         request: the request's number.
     """
     environ["wsgi.input"] = body
-    region.enter(request, responder, environ["REQUEST_METHOD"], environ["PATH_INFO"])
     error: BaseException | None
+    # An interrupt comes at a call's end or a loop's jump, until `region.leave` has returned: so all of them stand inside, and
+    # there is no loop. Two may come, for the request's time may be over and its client gone; a third one there is not.
     try:
-        if _hooks.subscribers:
-            tell_start(environ, region, log)
-        error = _call(application, environ, body, responder, region, clock)
+        try:
+            region.enter(request, responder, environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            if _hooks.subscribers:
+                tell_start(environ, region, log)
+            error = _call(application, environ, body, responder, region, clock)
+            region.leave()
+        except RequestInterrupted as interrupted:
+            error = interrupted
+            region.leave()
     except RequestInterrupted as interrupted:
         error = interrupted
-    if region.request:
-        error = _leave(region) or error
+        region.leave()
     if error is not None:
         _tell_error(error, responder, clock, log)
     if responder.timed_out or responder.excess:
         _tell_cuts(responder, log)
     if _hooks.subscribers:
         tell_end(environ, responder, region, request, error, log)
-
-
-def _leave(region: Region) -> BaseException | None:
-    """Returns what came in the very moment when the application was done."""
-    came: BaseException | None = None
-    while region.request:
-        try:
-            region.leave()
-        except RequestInterrupted as interrupted:
-            came = interrupted  # its time was over, or its client gone, and both may happen at once
-    return came
 
 
 def _call(
