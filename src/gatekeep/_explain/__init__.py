@@ -1,8 +1,8 @@
 """The effective schedule of a gateway: what fires when, at each stage, and which settings hide or defeat each other. Pure.
 
-What a setting says is not what happens: request-timeout grows with the number of threads, some values are made from others, and the
-one that fires first hides the rest. Here all of that is worked out from the settings alone, as data (`_model`); `_explain_view` makes
-text of it.
+What a setting says is not what happens: request-timeout grows with the number of threads, some values are made from others, and
+the one that fires first hides the rest. Here all of that is worked out from the settings alone, as data (`_model`);
+`_explain_view` makes text of it.
 """
 
 from __future__ import annotations

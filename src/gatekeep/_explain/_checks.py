@@ -121,7 +121,7 @@ def _socket_inside_grace(facts: Facts) -> Finding | None:
     return facts.found(
         "socket-inside-grace",
         (socket_value(facts.group), fire_value(facts.group), *facts.values("interrupt_timeout")),
-        "the client gets 504 while its request still unwinds, so what it makes of it is lost",
+        "the client gets 504 while its request unwinds",
         f"leave socket-timeout out, or set more than {seconds(end)}",
     )
 
@@ -132,8 +132,8 @@ def _queue_above_socket(facts: Facts) -> Finding | None:
     return facts.found(
         "queue-above-socket",
         (*facts.values("queue_timeout"), socket_value(facts.group)),
-        "a client may wait longer for a worker than for the answer; socket-timeout does not end that wait, as mod_wsgi's does",
-        "set queue-timeout to what clients really wait for",
+        "clients wait longer for a worker than for an answer; unlike mod_wsgi's, socket-timeout ends no queueing",
+        "what clients really wait for",
     )
 
 
@@ -179,8 +179,8 @@ def _request_timeout_short(facts: Facts) -> Finding | None:
     return facts.found(
         "request-timeout-short",
         (*facts.values("request_timeout"), fire_value(facts.group)),
-        "honest requests are slow now and then; this is no deadline for users, and grows with the threads",
-        "give calls inside the application timeouts of their own, and set a few times their sum here",
+        "honest requests are slow now and then, and users' deadlines are another matter",
+        "timeouts inside the application, and a few times their sum here",
     )
 
 
@@ -246,7 +246,7 @@ def _cancels(facts: Facts) -> Finding | None:
     return facts.found(
         "cancels-on-disconnect",
         facts.values("cancel_on_disconnect"),
-        "whoever closes a browser interrupts the application anywhere, also between two steps that belong together",
+        "whoever closes a browser interrupts the application, wherever it is",
         "only for applications that can be left at any point (transactions)",
     )
 
@@ -329,7 +329,7 @@ def _eviction_long(facts: Facts) -> Finding | None:
     return facts.found(
         "eviction-above-graceful",
         facts.values("eviction_timeout", "graceful_timeout"),
-        "a stop of the gateway does not wait for an eviction: what it was to spare has graceful-timeout then",
+        "a stop of the gateway does not wait for an eviction",
         "a graceful-timeout as long, if those requests matter",
     )
 
@@ -435,8 +435,8 @@ def _memory_hidden(facts: Facts) -> Finding | None:
     return facts.found(
         "memory-limit-hidden",
         facts.values("memory_limit", "virtual_memory_limit"),
-        "MemoryError comes before a process can have so much in memory: it is never replaced for it",
-        "a virtual-memory-limit of several times memory-limit",
+        "MemoryError comes first, so that no process is ever replaced",
+        "several times memory-limit for the other",
     )
 
 
@@ -448,8 +448,8 @@ def _stacks_too_large(facts: Facts) -> Finding | None:
     return facts.found(
         "stacks-too-large",
         facts.values("virtual_memory_limit", "stack_size", "threads"),
-        f"the stacks of all threads alone are {show_size(stacks)} of address space: processes may not even start",
-        "a larger limit, a smaller stack-size, or fewer threads",
+        f"the stacks alone are {show_size(stacks)} of address space: processes may not even start",
+        "a larger limit, smaller stacks",
     )
 
 

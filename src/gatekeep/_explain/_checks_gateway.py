@@ -109,6 +109,20 @@ def _response_socket_off(facts: Facts) -> Finding | None:
     )
 
 
+def _response_socket_hidden(facts: Facts) -> Finding | None:
+    settings = facts.settings
+    shortest = min(group.socket_timeout_or_default for group in settings.groups)
+    given = settings.http.response_socket_timeout
+    if given is None or not shortest < settings.response_socket_timeout < math.inf:
+        return None
+    return _found(
+        "response-socket-hidden",
+        (response_socket_value(settings), time_value("socket-timeout", shortest)),
+        "where a response is larger than response-spool-size its worker gives up first",
+        "not above socket-timeout",
+    )
+
+
 def _trusts_anybody(facts: Facts) -> Finding | None:
     trusted = facts.settings.trusts_anybody()
     if not trusted:
@@ -154,7 +168,7 @@ def _stop_long(facts: Facts) -> Finding | None:
             time_value("shutdown-timeout", shutdown),
         ),
         "together more than the 30 s after which Kubernetes kills everything",
-        "less, or a longer terminationGracePeriodSeconds (docker stop -t, TimeoutStopSec=)",
+        "less, or a longer terminationGracePeriodSeconds",
     )
 
 
@@ -183,7 +197,7 @@ def _memory_too_large(facts: Facts) -> Finding | None:
     return _found(
         "memory-above-container",
         (*values[:4], Value("the container's memory", min(allowed, LARGEST), "bytes")),
-        "memory-limit * (processes + 1, while one is replaced) is more: the kernel kills first",
+        "memory-limit * (processes + 1) is more: the kernel kills first",
         "a lower memory-limit, or fewer processes",
     )
 
@@ -203,6 +217,7 @@ def _many_processes(facts: Facts) -> Finding | None:
 
 GATEWAY_CHECKS: tuple[Check, ...] = (
     *(_header_off, _body_off, _header_hidden, _body_hidden, _keep_alive_short, _response_socket_off),
+    _response_socket_hidden,
     *(_trusts_anybody, _few_descriptors, _stop_long, _delay_unseen, _memory_too_large, _many_processes),
 )
 """For the gateway: they look at no single group."""

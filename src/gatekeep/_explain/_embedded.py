@@ -26,6 +26,6 @@ def notes_on_embedded() -> tuple[str, ...]:
     return (
         "it runs in the gateway's own process (processes = 0); off are thereby",
         *(f"{what}: {', '.join(names)}" for what, names in EMBEDDED_OFF.items()),
-        "a request that does not end keeps its thread for ever; what keeps the GIL keeps the whole gateway, "
-        "health probes included, and only a watchdog outside of it notices",
+        "a request that does not end keeps its thread for ever",
+        "what keeps the GIL keeps the whole gateway, its health probes too; only a watchdog outside of it notices",
     )
