@@ -16,19 +16,22 @@ from typing import Any, NoReturn
 
 import anyio
 import click
+import msgspec
 
 from gatekeep import __version__, _cli_control
 from gatekeep._check import load_all
 from gatekeep._configuration import Sources
 from gatekeep._errors import CannotStart, SettingsError
+from gatekeep._explain import explain as explained
+from gatekeep._explain_view import render, render_warnings, to_json
 from gatekeep._handover import Handover, Origin, received
 from gatekeep._logging import make_logger
 from gatekeep._options import configured
 from gatekeep._program import Program
+from gatekeep._surroundings import read_surroundings
 from gatekeep._systemd import Notifier, take_listeners
 from gatekeep._terminal import CANNOT_START, FAULT, USAGE, die, write
 from gatekeep.settings._bind import Bind, BindKind, parse_bind
-from gatekeep.settings._units import show_duration
 
 LOG_PATIENCE = 2.0
 """Seconds that the last log lines may take to be written."""
@@ -118,14 +121,31 @@ def check(**options: Any) -> None:
     """Read all settings, load the applications in real daemon processes, and end. Nothing listens meanwhile.
 
     Takes what `gatekeep serve` takes. Exit status: 0 all is well, 2 a setting is wrong, 3 an application does not load; the
-    reason is told, and the application's own traceback.
+    reason is told, and the application's own traceback. It warns of settings that are in each other's way.
     """
     configuration = _sources(options).read(enter_folder)
     _choose_loop(configuration.server.loop)
+    load_times = {}
     for loaded in load_all(configuration.settings):
+        load_times[loaded.group] = loaded.load_time
         apps = ", ".join(loaded.apps)
-        write(f"group {loaded.group}: {apps} loads in {show_duration(loaded.load_time)}\n")
+        write(f"group {loaded.group}: {apps} loads in {loaded.load_time:.2f} s\n")
+    surroundings = msgspec.structs.replace(read_surroundings(), load_times=load_times)
+    write(render_warnings(explained(configuration.settings, surroundings)))
     write(f"{configuration.file or 'all settings'}: fine\n")
+
+
+@_commands.command("explain", short_help="What fires when, and which settings are in each other's way.")
+@configured
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def explain(as_json: bool, **options: Any) -> None:
+    """Print what the settings come to: what bounds each stage of a request, what happens when one does not end, and what warns.
+
+    Takes what `gatekeep serve` takes. Nothing is started, and no application is loaded (`gatekeep check` does that).
+    """
+    configuration = _sources(options).read(enter_folder)
+    explanation = explained(configuration.settings, read_surroundings())
+    write(to_json(explanation) + "\n" if as_json else render(explanation))
 
 
 def _sources(options: dict[str, Any]) -> Sources:

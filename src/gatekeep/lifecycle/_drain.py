@@ -61,11 +61,10 @@ class Timers:
 
 def timers_of(group: GroupSettings) -> Timers:
     """A group's timers; eviction-timeout falls back to graceful-timeout."""
-    eviction = group.eviction_timeout
     return Timers(
         startup=never_if_zero(group.startup_timeout),
         graceful=group.graceful_timeout,
-        eviction=group.graceful_timeout if eviction is None else eviction,
+        eviction=group.eviction_timeout_or_default,
         shutdown=group.shutdown_timeout,
     )
 

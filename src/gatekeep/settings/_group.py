@@ -177,7 +177,7 @@ class GroupSettings:
     )
     eviction_timeout: float | None = setting(
         None,
-        "How long requests may take to finish in a process that got SIGUSR1, or `gatekeep drain`.",
+        "How long requests may take to finish in a process that got SIGUSR1, or `gatekeep drain`. 0: as graceful-timeout.",
         unit="seconds",
         least=0,
         derived="graceful-timeout",
@@ -362,6 +362,11 @@ class GroupSettings:
         )
 
     @property
+    def eviction_timeout_or_default(self) -> float:
+        """eviction-timeout in seconds; graceful-timeout where it is not given, or 0, which means that with mod_wsgi, too."""
+        return self.eviction_timeout or self.graceful_timeout
+
+    @property
     def socket_timeout_or_default(self) -> float:
         """socket-timeout in seconds, derived where it is not given; `math.inf` for never.
 
@@ -371,7 +376,7 @@ class GroupSettings:
         if self.socket_timeout is not None:
             return never_if_zero(self.socket_timeout)
         longest_run = fire_after(self.request_timeout, self.threads) + self.interrupt_timeout
-        window = max(self.graceful_timeout, self.eviction_timeout or 0.0)
+        window = max(self.graceful_timeout, self.eviction_timeout_or_default)
         return longest_run + window + self.shutdown_timeout + 5.0
 
     @property

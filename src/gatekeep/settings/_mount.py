@@ -18,7 +18,7 @@ _HOST = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*|\[[0-9a-f:.]+\]")
 def _prefix(value: object) -> str:
     text = text_of("path", value)
     plain = text.removesuffix("/")
-    if not _PREFIX.fullmatch(plain) or not text:
+    if not _PREFIX.fullmatch(plain):
         raise SettingsError(
             f"path = {text!r}: allowed is a path's beginning, such as / or /shop, without //, /./, /../, ? and #"
         )
