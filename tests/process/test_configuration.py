@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from urllib.request import urlopen
 import pytest
 from test_replace import Asker
 
-from conftest import wait_until
+from conftest import TESTS, wait_until
 from served import Served, serve
 
 APPLICATION = """
@@ -179,3 +180,32 @@ def test_without_any_application_it_says_what_to_write(tmp_path: Path) -> None:
     done = command(tmp_path, "serve")
     assert done.returncode == 2
     assert done.stderr.startswith("gatekeep: app is needed: name it (mysite.wsgi:application)")
+
+
+STARTER = TESTS.parent / "examples" / "15_mod_wsgi"
+
+
+def test_mod_wsgis_starter_configuration_passes_and_its_real_schedule_is_shown() -> None:
+    done = command(STARTER, "check")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = command(STARTER, "explain")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "group example: 2 processes of 5 threads, T_fire 156.6 s" in shown.stdout
+    assert (
+        "! socket-timeout 60 s, T_fire 156.6 s: the client gets 504 before the request is interrupted"
+        in shown.stdout
+    )
+
+
+def test_the_starter_configuration_is_the_profile_express() -> None:
+    def of(*arguments: str) -> dict[str, object]:
+        shown = json.loads(command(STARTER, "explain", "--json", *arguments).stdout)
+        (group,) = shown["groups"]
+        return group | {"name": "", "mounts": []}
+
+    assert of() == of("-c", os.devnull, "--profile", "express", "site.py")
+
+
+def test_explain_speaks_to_machines_too(folder: Path) -> None:
+    shown = json.loads(command(folder, "explain", "--json").stdout)
+    assert [group["name"] for group in shown["groups"]] == ["site", "api"]
