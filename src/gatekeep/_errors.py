@@ -6,6 +6,10 @@ GatekeepError
 └── RequestFailed            ends one request; has `stage`, `status`, `outcome`
     ├── Refused              what the client sent is not acceptable                  (400 … 505)
     │   └── HeadExpired      its head did not come in time                           (408)
+    ├── NotMounted           nothing is mounted where it asks                        (404)
+    ├── Unauthorized         an authentication script does not know who sent it      (401)
+    ├── Forbidden            an access script refuses it, or its user's groups do    (403)
+    ├── ScriptFailed         a script that decides about it came to no decision      (500)
     ├── BodyExpired          its body did not come in time                           (408)
     ├── NoSpace              there is no room to keep its body                       (507)
     ├── ClientGone           nobody is there to answer
@@ -34,6 +38,7 @@ RequestInterrupted           raised inside an application; not an Exception
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -92,6 +97,7 @@ class RequestFailed(GatekeepError):
         event: what the log says above debug, empty where the canonical record says enough.
         timer: the setting that fired, empty where none did.
         retry_after: seconds after which a client that got 503 may try again.
+        fields: header fields that the answer has besides.
     """
 
     stage: Stage
@@ -100,6 +106,7 @@ class RequestFailed(GatekeepError):
     event: ClassVar[str] = ""
     timer: str = ""
     retry_after: int = 5  # about what a restart of an application takes
+    fields: Sequence[tuple[str, str]] = ()
 
 
 class Refused(RequestFailed):
@@ -123,6 +130,52 @@ class NotMounted(RequestFailed):
     stage = Stage.ROUTE
     outcome = "refused"
     status = 404
+
+
+class Unauthorized(RequestFailed):
+    """Nobody knows who sent the request: it has no credentials, or an authentication script did not accept them.
+
+    Args:
+        fields: the challenge (RFC 9110 section 11.6.1).
+    """
+
+    stage = Stage.ROUTE
+    outcome = "refused"
+    status = 401
+
+    def __init__(self, reason: str, fields: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(reason)
+        self.fields = fields
+
+
+class Forbidden(RequestFailed):
+    """An access script refuses the request, or its user is in none of the groups that are required."""
+
+    stage = Stage.ROUTE
+    outcome = "refused"
+    status = 403
+
+
+class ScriptFailed(RequestFailed):
+    """A script that decides about the request came to no decision: it cannot be loaded, raised, returned something that means
+    nothing, took too long, or had no thread. What does not decide refuses.
+
+    Args:
+        timer: script-timeout, if that fired.
+        status: 403 where an access script would have decided.
+    """
+
+    stage = Stage.ROUTE
+    outcome = "app_error"
+    status = 500
+    event = "route.script_failed"
+
+    def __init__(self, reason: str, timer: str = "", status: int = 500) -> None:
+        super().__init__(reason)
+        self.timer = timer
+        self.status = status
+        if status == 403:
+            self.outcome = "refused"
 
 
 class HeadExpired(Refused):

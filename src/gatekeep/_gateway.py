@@ -22,6 +22,7 @@ from gatekeep._events import Logger, SilentLogger
 from gatekeep._groups import ServedGroup, open_groups, routes_of, start_groups, stop_groups, watch_files
 from gatekeep._host import Host, Listener
 from gatekeep._host_real import RealHost
+from gatekeep._script_threads import ScriptThreads
 from gatekeep._shop import Doors, Shop
 from gatekeep._statistics import Counters, Statistics
 from gatekeep._status import STOPPING, GatewayStatus
@@ -272,10 +273,12 @@ class Gateway:
             ) as self._groups,
             _console_listener(host) as console_listener,
         ):
-            alarms = Alarms()
+            alarms, scripts = Alarms(), ScriptThreads()
+            routes = routes_of(settings, self._groups, scripts, self._log)
+            dispatches = [served.dispatch for served in self._groups]
             health = Health(lambda: [served.health() for served in self._groups], host.clock.now)
             make_front = functools.partial(
-                Front, host, settings.http, routes_of(settings, self._groups), alarms, self._counters, self._log,
+                Front, host, settings.http, routes, dispatches, alarms, self._counters, self._log,
                 response_socket_timeout=settings.response_socket_timeout, health=health,
             )  # fmt: skip
             room = Room(self._most_connections(host), lambda: front.relieve())
@@ -304,6 +307,7 @@ class Gateway:
                     yield Served(doors.addresses, self, doors, shop, host, health_doors.addresses)
                 finally:
                     await self._stop(shop)
+                    scripts.close()
                     tasks.cancel_scope.cancel()
 
     async def _stop(self, shop: Shop) -> None:

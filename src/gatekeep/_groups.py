@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import anyio
 import attrs
@@ -17,15 +17,18 @@ from gatekeep._group import Group
 from gatekeep._health import GroupState
 from gatekeep._host import GroupHome, Host
 from gatekeep._reloader import Reloader
+from gatekeep._script_threads import ScriptThreads
 from gatekeep._statistics import Counters
 from gatekeep._status import GroupStatus
 from gatekeep.lifecycle._slots import board_size, rows_for
 from gatekeep.lifecycle._supervisor import Supervisor
 from gatekeep.settings._app import AppTarget
 from gatekeep.settings._group import GroupSettings
+from gatekeep.settings._mount import MountSettings
 from gatekeep.settings._settings import Settings
-from gatekeep.transport._dispatch import HopDispatch, Target
+from gatekeep.transport._dispatch import HopDispatch, Mounted, Target
 from gatekeep.transport._route import Mount, Routes
+from gatekeep.transport._scripts import Choice, Scripts
 
 
 @attrs.frozen
@@ -132,13 +135,30 @@ def _home(host: Host, settings: GroupSettings) -> Iterator[GroupHome]:
         home.close()
 
 
-def routes_of(settings: Settings, groups: list[ServedGroup]) -> Routes[Target]:
-    """Where requests go."""
-    by_name = {served.group.name: served for served in groups}
+def routes_of(
+    settings: Settings, groups: list[ServedGroup], threads: ScriptThreads, log: Logger
+) -> Routes[Mounted]:
+    """Where requests go.
+
+    Args:
+        threads: for the scripts that decide about them.
+    """
+    choices = {served.group.name: Choice(served.dispatch, served.settings.app) for served in groups}
     return Routes(
-        Mount(mount.host, mount.path, Target(by_name[mount.group].dispatch, str(mount.app or "")))
+        Mount(mount.host, mount.path, _mounted(mount, choices, threads, log))
         for mount in settings.mount_table
     )
+
+
+def _mounted(
+    mount: MountSettings, choices: Mapping[str, Choice], threads: ScriptThreads, log: Logger
+) -> Mounted:
+    dispatch, own = choices[mount.group]
+    target = Target(dispatch, str(mount.app or ""))
+    if not mount.has_scripts:
+        return Mounted(target)
+    scripts = Scripts(mount, threads, dispatch.clock, log, choices)
+    return Mounted(target, lambda environ: scripts.decide(environ, target, mount.app or own))
 
 
 def apps_of(group: GroupSettings, settings: Settings) -> list[AppTarget]:

@@ -48,7 +48,8 @@ class Applications:
         with self._loading:
             if name not in self._loaded:
                 try:
-                    self._loaded[name] = load(parse_app(name))
+                    separate, _, target = name.rpartition("\0")
+                    self._loaded[name] = load(parse_app(target), separate)
                 except LoadError as error:
                     return _raising(error)
             return self._loaded[name]

@@ -31,13 +31,16 @@ class LoadError(Exception):
         self.traceback = traceback
 
 
-def load(target: AppTarget) -> Application:
+def load(target: AppTarget, separate: str = "") -> Application:
     """Import the target and return the application.
+
+    Args:
+        separate: a script is loaded once for each such name (mod_wsgi's application group); modules are shared nevertheless.
 
     Raises:
         LoadError: there is no such thing, it is not callable, or its code raised.
     """
-    module = _module(target)
+    module = _module(target, separate)
     found = _attribute(module, target)
     if target.factory:
         found = _call_factory(found, target)
@@ -59,9 +62,9 @@ def import_scripts(scripts: Iterable[str]) -> None:
             raise LoadError(f"import-scripts: {error}", error.traceback) from None
 
 
-def _module(target: AppTarget) -> ModuleType:
+def _module(target: AppTarget, separate: str = "") -> ModuleType:
     try:
-        return _import_path(target.path) if target.path else importlib.import_module(target.module)
+        return _import_path(target.path, separate) if target.path else importlib.import_module(target.module)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if target.module and (target.module == missing or target.module.startswith(missing + ".")):
@@ -95,13 +98,15 @@ class _Uncached(importlib.machinery.SourceFileLoader):
         raise OSError
 
 
-def _import_path(path: str) -> ModuleType:
+def _import_path(path: str, separate: str) -> ModuleType:
     full = os.path.abspath(path)
     if not os.path.isfile(full):
         if _is_closed(os.path.dirname(full)):
             raise LoadError(f"the folder of {full} is closed to this process's user")
         raise LoadError(f"there is no file {full}")
     name = "_gatekeep_" + re.sub(r"\W", "_", os.path.basename(full).rpartition(".")[0])
+    if separate:
+        name += f"_{zlib.crc32(separate.encode()):08x}"
     loaded = sys.modules.get(name)
     if loaded is not None and loaded.__file__ != full:
         name += f"_{zlib.crc32(os.fsencode(full)):08x}"  # the same file name in another folder

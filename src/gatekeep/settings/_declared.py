@@ -14,6 +14,7 @@ from gatekeep.settings._group import GroupSettings
 from gatekeep.settings._http import HttpSettings
 from gatekeep.settings._mount import MountSettings
 from gatekeep.settings._reload import ReloadSettings
+from gatekeep.settings._script import ScriptSettings
 from gatekeep.settings._server import ServerSettings
 from gatekeep.settings._settings import Settings
 from gatekeep.settings._spec import dashed
@@ -22,6 +23,7 @@ ALIASED = {"bind": "binds", "health_bind": "health_binds", "workers": "processes
 _NOT_OPTIONS = frozenset({"app", "groups", "mounts"})
 
 attrs.resolve_types(ServerSettings)
+attrs.resolve_types(ScriptSettings)
 
 
 @cache
@@ -29,7 +31,7 @@ def declared() -> Mapping[str, tuple[type, attrs.Attribute[Any]]]:
     """Every setting that is an option, by name, with the class that holds it. `http` and `reload` mean the
     settings of these names, not their sections."""
     found: dict[str, tuple[type, attrs.Attribute[Any]]] = {}
-    for owner in (Settings, GroupSettings, HttpSettings, ReloadSettings, ServerSettings):
+    for owner in (Settings, GroupSettings, HttpSettings, ReloadSettings, ServerSettings, ScriptSettings):
         for attribute in attrs.fields(owner):
             if attribute.name not in _NOT_OPTIONS and "spec" in attribute.metadata:
                 found[attribute.name] = owner, attribute

@@ -18,6 +18,7 @@ from gatekeep.settings._http import HttpSettings
 from gatekeep.settings._mount import MountSettings
 from gatekeep.settings._profiles import DEFAULT_PROFILE, PROFILES
 from gatekeep.settings._reload import ReloadSettings
+from gatekeep.settings._script import ScriptSettings
 from gatekeep.settings._server import ServerSettings
 from gatekeep.settings._settings import Settings
 from gatekeep.settings._spec import dashed
@@ -166,17 +167,18 @@ def _own(group: str, layer: Layer) -> dict[str, _Said]:
 
 
 def _mounts(layers: Sequence[Layer]) -> list[MountSettings]:
-    """The table of the highest place that has one."""
+    """The table of the highest place that has one; what is said of scripts in general is meant for all its entries."""
+    general = _share(_general(layers), ScriptSettings)
     for layer in reversed(layers):
         if layer.mounts is not None:
-            return [_mount(index, mount, layer.place) for index, mount in enumerate(layer.mounts, 1)]
-    return []
+            return [_mount(index, mount, layer.place, general) for index, mount in enumerate(layer.mounts, 1)]
+    return [_built(MountSettings, general)] if general else []
 
 
-def _mount(index: int, mount: Mapping[str, Any], place: str) -> MountSettings:
+def _mount(index: int, mount: Mapping[str, Any], place: str, general: Mapping[str, _Said]) -> MountSettings:
     place = f"{place}: mounts, number {index}" if place else f"mounts, number {index}"
     known = declared_of_mounts()
-    said: dict[str, _Said] = {}
+    said = dict(general)
     seen: set[str] = set()
     for name, value in mount.items():
         plain = name.replace("-", "_")

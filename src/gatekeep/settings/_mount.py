@@ -8,6 +8,7 @@ import attrs
 
 from gatekeep._errors import SettingsError
 from gatekeep.settings._app import AppTarget, target_of
+from gatekeep.settings._script import ScriptSettings
 from gatekeep.settings._spec import Spec, setting, text_of
 
 _PREFIX = re.compile(r"(/(?!\.{1,2}(?:/|$))[^/\0?#]+)*")
@@ -39,7 +40,7 @@ def _app(value: object) -> AppTarget | None:
 
 
 @attrs.frozen(kw_only=True)
-class MountSettings:
+class MountSettings(ScriptSettings):
     """One entry of the table that leads a request to its application."""
 
     path: str = attrs.field(

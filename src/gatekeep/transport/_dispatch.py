@@ -145,10 +145,21 @@ class HopDispatch:
 
 
 class Target(NamedTuple):
-    """Where a mount leads: to a group, and to one of its applications (see `HopDispatch.claim`)."""
+    """Where a request goes: to a group, and to one of its applications (see `HopDispatch.claim`)."""
 
     dispatch: HopDispatch
     app: str = ""
+
+
+Decide = Callable[[dict[str, str]], Awaitable[tuple[Target, dict[str, str]]]]
+"""Decides about a request, of which it is given the environ: where it goes, and the environ that goes along."""
+
+
+class Mounted(NamedTuple):
+    """Where a mount leads, and what its scripts have to say about each request."""
+
+    target: Target
+    decide: Decide | None = None
 
 
 class _Claim:

@@ -21,8 +21,9 @@ from gatekeep.transport._accept import Room
 from gatekeep.transport._codec import Codec, Head, Limits
 from gatekeep.transport._codec_strict import StrictCodec
 from gatekeep.transport._date import HttpDate
-from gatekeep.transport._dispatch import HopDispatch, Request, Target
+from gatekeep.transport._dispatch import HopDispatch, Mounted, Request
 from gatekeep.transport._error_page import FIELDS, error_page
+from gatekeep.transport._exchange import error_body
 from gatekeep.transport._forwarding import Forwarding
 from gatekeep.transport._guests import Guests
 from gatekeep.transport._http1 import Http1Connection, Patience
@@ -34,6 +35,8 @@ from gatekeep.transport._route import Routes
 
 # Looking a member up in its class costs a tenth of a microsecond in Python 3.11.
 _ROUTE, _RESPOND, _SERVED = Stage.ROUTE, Stage.RESPOND, Outcome.SERVED
+
+_TEXT = (("Content-Type", "text/plain; charset=utf-8"),)
 
 
 def limits_of(settings: HttpSettings) -> Limits:
@@ -107,7 +110,8 @@ class Front:
         self,
         host: Host,
         settings: HttpSettings,
-        routes: Routes[Target],
+        routes: Routes[Mounted],
+        dispatches: Sequence[HopDispatch],
         alarms: Alarms,
         counters: Counters,
         log: Logger,
@@ -128,6 +132,7 @@ class Front:
         self._proxy_protocol = "off" if only_health else settings.proxy_protocol
         self.limits = limits_of(settings)
         self._routes = routes
+        self._dispatches = dispatches
         self._counters = counters
         self._log = log
         self._says_debug, self._says_info = says(log, DEBUG), says(log, INFO)
@@ -203,8 +208,8 @@ class Front:
         self.announce_stop()
         self._stopping, self._patient = True, patient
         self.guests.stop()
-        for target in self._routes.targets():
-            target.dispatch.end_streams()
+        for dispatch in self._dispatches:
+            dispatch.end_streams()
         for connection in tuple(self._connections):
             connection.stop(patient=patient)
 
@@ -262,9 +267,12 @@ class Front:
 
     async def _pass_on(self, exchange: Exchange) -> None:
         environ = exchange.environ()
-        target = self._routes.sole
-        if target is None:
-            target, environ = self._route(environ)
+        mounted = self._routes.sole
+        if mounted is None:
+            mounted, environ = self._route(environ)
+        target = mounted.target
+        if mounted.decide is not None:
+            target, environ = await mounted.decide(environ)
         dispatch = target.dispatch
         if dispatch.buffers_requests and not exchange.body_arrived:
             await self._receive_body(exchange, dispatch)
@@ -275,7 +283,7 @@ class Front:
             dispatch.release(hop)
         self._counters.streams_ended += hop.stream_ended
 
-    def _route(self, environ: dict[str, str]) -> tuple[Target, dict[str, str]]:
+    def _route(self, environ: dict[str, str]) -> tuple[Mounted, dict[str, str]]:
         """Where the request goes, and the environ with its path split there."""
         host, path = environ.get("HTTP_HOST", ""), environ["PATH_INFO"]
         place = self._routes.find(host, path)
@@ -341,6 +349,10 @@ class Front:
                     await exchange.answer_in_order(
                         failure.status, FIELDS, error_page(str(failure), failure.details)
                     )
+                elif failure.stage is _ROUTE:
+                    # Nothing is wrong with the connection: who is asked for a password answers on it.
+                    fields = [*_TEXT, *_fields_for(failure)]
+                    await exchange.answer_in_order(failure.status, fields, error_body(failure.status))
                 else:
                     await exchange.answer(failure.status, _fields_for(failure))
             except ClientGone:
@@ -426,7 +438,7 @@ def _probes(health: Health, settings: HttpSettings, *, only_health: bool) -> Cal
 
 
 def _fields_for(failure: RequestFailed) -> list[tuple[str, str]]:
-    return _retry_after(failure.status, failure.retry_after)
+    return [*_retry_after(failure.status, failure.retry_after), *failure.fields]
 
 
 def _retry_after(status: int, seconds: int = RequestFailed.retry_after) -> list[tuple[str, str]]:

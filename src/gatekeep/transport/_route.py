@@ -49,10 +49,6 @@ class Routes(Generic[T]):
         only = self._mounts[0] if len(self._mounts) == 1 else None
         self.sole = only.target if only is not None and not only.host and not only.prefix else None
 
-    def targets(self) -> set[T]:
-        """All that is mounted."""
-        return {mount.target for mount in self._mounts}
-
     def find(self, host: str, path: str) -> Place[T] | None:
         """The place for a request; None where nothing is mounted.
 

@@ -1,0 +1,228 @@
+"""What scripts' answers mean, and who a client says that it is: mod_wsgi's contracts, RFC 7617 (Basic), RFC 7616 (Digest). Pure.
+
+Whatever has no meaning refuses.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from gatekeep._errors import Forbidden, ScriptFailed
+
+NONCE_LIFE = 300.0
+"""Seconds after which a client must answer a new challenge (it does so by itself, without asking the user)."""
+
+
+class Credentials(NamedTuple):
+    """What a client sent with the scheme Basic."""
+
+    user: str
+    password: str
+
+
+def basic_credentials(authorization: str) -> Credentials | None:
+    """From an Authorization field's value, latin-1 text; None where it is another scheme, or makes no sense."""
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        decoded = base64.b64decode(token.strip().encode("ascii"), validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    try:
+        text = decoded.decode()  # what we ask for (RFC 7617 section 2.1)
+    except UnicodeDecodeError:
+        text = decoded.decode("latin-1")
+    user, colon, password = text.partition(":")
+    return Credentials(user, password) if colon else None
+
+
+def basic_challenge(realm: str) -> str:
+    """The value of WWW-Authenticate."""
+    return f'Basic realm="{_quoted(realm)}", charset="UTF-8"'
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+# --- digest
+
+_PARAMETER = re.compile(r'\s*([!#$%&\'*+\-.^_`|~\w]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|$)')
+_HASHES = {"md5": hashlib.md5, "sha-256": hashlib.sha256}
+
+
+class Digest(NamedTuple):
+    """What a client sent with the scheme Digest, as far as it is needed."""
+
+    user: str
+    realm: str
+    nonce: str
+    uri: str
+    response: str
+    qop: str
+    nc: str
+    cnonce: str
+
+
+def digest_of(authorization: str) -> Digest | None:
+    """From an Authorization field's value; None where it is another scheme, or lacks something."""
+    scheme, _, rest = authorization.strip().partition(" ")
+    if scheme.lower() != "digest":
+        return None
+    found: dict[str, str] = {}
+    position = 0
+    while position < len(rest):
+        match = _PARAMETER.match(rest, position)
+        if match is None or match[1].lower() in found:
+            return None
+        quoted = match[2]
+        found[match[1].lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else match[3]
+        position = match.end()
+    try:
+        user = found["username"].encode("latin-1").decode("utf-8", "surrogateescape")
+        named = (found[name] for name in ("realm", "nonce", "uri", "response", "qop", "nc", "cnonce"))
+        return Digest(user, *named)
+    except (KeyError, UnicodeError):
+        return None
+
+
+def digest_matches(digest: Digest, method: str, ha1: str, algorithm: str) -> bool:
+    """Whether the client knows the password.
+
+    Args:
+        ha1: the hash of user:realm:password, as `get_realm_hash` returns it.
+    """
+    ha2 = _hashed(f"{method}:{digest.uri}", algorithm)
+    expected = _hashed(
+        f"{ha1.lower()}:{digest.nonce}:{digest.nc}:{digest.cnonce}:{digest.qop}:{ha2}", algorithm
+    )
+    return digest.qop == "auth" and hmac.compare_digest(
+        expected.encode(), digest.response.lower().encode("utf-8", "replace")
+    )
+
+
+def _hashed(text: str, algorithm: str) -> str:
+    return _HASHES[algorithm](text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def make_nonce(now: float, secret: bytes) -> str:
+    """A nonce that tells its age, and that nobody else can make."""
+    stamp = f"{now:.3f}"
+    return f"{stamp}-{hmac.new(secret, stamp.encode(), hashlib.sha256).hexdigest()[:32]}"
+
+
+def nonce_age(nonce: str, now: float, secret: bytes) -> float | None:
+    """Seconds since it was made; None where it is none of ours."""
+    stamp, _, _ = nonce.partition("-")
+    try:
+        made = float(stamp)
+    except ValueError:
+        return None
+    same = hmac.compare_digest(make_nonce(made, secret).encode(), nonce.encode("utf-8", "replace"))
+    return now - made if same else None
+
+
+def digest_challenge(realm: str, nonce: str, algorithm: str, *, stale: bool) -> str:
+    """The value of WWW-Authenticate."""
+    name = algorithm.upper()
+    end = ", stale=true" if stale else ""
+    return f'Digest realm="{_quoted(realm)}", nonce="{nonce}", algorithm={name}, qop="auth", charset="UTF-8"{end}'
+
+
+# --- what scripts return
+
+
+def judge_access(result: object) -> None:
+    """Of `allow_access`: True allows, None has no opinion, False forbids.
+
+    Raises:
+        Forbidden: it was False.
+        ScriptFailed: it was anything else.
+    """
+    if result is False:
+        raise Forbidden("allow_access has refused it")
+    if result is not True and result is not None:
+        raise ScriptFailed(
+            f"allow_access returned {_shown(result)}: allowed is True, False or None", status=403
+        )
+
+
+def judge_password(result: object, user: str) -> str | None:
+    """Of `check_password`: True grants, a text grants as that user, False denies, None knows no such user.
+
+    Returns:
+        the user; None where it is denied.
+
+    Raises:
+        ScriptFailed: it was anything else.
+    """
+    if result is True:
+        return user
+    if result is False or result is None:
+        return None
+    if isinstance(result, str) and result:
+        return result
+    raise ScriptFailed(
+        f"check_password returned {_shown(result)}: allowed is True, False, None or a user's name"
+    )
+
+
+def judge_realm_hash(result: object) -> str | None:
+    """Of `get_realm_hash`: the hash, or None where there is no such user.
+
+    Raises:
+        ScriptFailed: it was anything else.
+    """
+    if result is None or (isinstance(result, str) and result):
+        return result
+    raise ScriptFailed(f"get_realm_hash returned {_shown(result)}: allowed is a text or None")
+
+
+def judge_groups(result: object, required: Iterable[str]) -> None:
+    """Of `groups_for_user`: names, one of which must be required.
+
+    Raises:
+        Forbidden: none is.
+        ScriptFailed: it returned anything else.
+    """
+    try:
+        if isinstance(result, (str, bytes)):
+            raise TypeError
+        names = list(result)  # type: ignore[call-overload]
+    except TypeError:
+        raise ScriptFailed(
+            f"groups_for_user returned {_shown(result)}: allowed are names of groups"
+        ) from None
+    for name in names:
+        if not isinstance(name, (str, bytes)):
+            raise ScriptFailed(f"groups_for_user returned {_shown(name)} among its names: allowed is text")
+    if not {_text(name) for name in names} & set(required):
+        raise Forbidden("its user is in none of the groups that are required")
+
+
+def judge_choice(function: str, result: object) -> str | None:
+    """Of the functions of a dispatch script: a name, or None to leave it as it is.
+
+    Raises:
+        ScriptFailed: it was anything else.
+    """
+    if result is None:
+        return None
+    if isinstance(result, (str, bytes)) and result:
+        return _text(result)
+    raise ScriptFailed(f"{function} returned {_shown(result)}: allowed is a name or None")
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+
+
+def _shown(value: object) -> str:
+    return type(value).__name__ if not isinstance(value, (str, bytes, bool, int, float)) else repr(value)[:60]
