@@ -15,6 +15,7 @@ import pytest
 
 from conftest import TESTS, wait_until
 from gatekeep._handover import VARIABLE, Handover, received, why_not
+from running import children, process
 from served import Served, serve
 
 SLOW = """
@@ -135,11 +136,12 @@ def test_as_pid_1_the_old_gateway_stays_and_passes_on_what_it_is_told(tmp_path: 
     unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *command]
     if subprocess.run([*unshare[:5], "true"], capture_output=True).returncode:
         pytest.skip("no PID namespace here")
-    with log.open("w") as file:
-        outer = subprocess.Popen(unshare, cwd=tmp_path, stdout=file, stderr=subprocess.STDOUT)
-    try:
+    with (
+        log.open("w") as file,
+        process(unshare, cwd=tmp_path, stdout=file, stderr=subprocess.STDOUT) as outer,
+    ):
         wait_until(lambda: "gateway.ready" in log.read_text())
-        (inner,) = map(int, Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split())
+        (inner,) = children(outer.pid)
         os.kill(inner, signal.SIGUSR2)
         wait_until(lambda: log.read_text().count("gateway.stopped") == 1)
         time.sleep(0.5)
@@ -147,9 +149,6 @@ def test_as_pid_1_the_old_gateway_stays_and_passes_on_what_it_is_told(tmp_path: 
         os.kill(inner, signal.SIGTERM)
         assert outer.wait(20) == 0
         assert log.read_text().count("gateway.stopped") == 2
-    finally:
-        outer.kill()
-        outer.wait()
 
 
 def test_under_systemd_it_needs_a_way_to_tell_it() -> None:
