@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
@@ -11,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 TESTS = Path(__file__).parent
@@ -23,6 +25,20 @@ LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "uvloop": ("asyncio", {"use_uvloop": True}),
     "trio": ("trio", {}),
 }
+
+
+MORE_THAN_CORES = 4
+
+# How long an example may take would be a property of the machine.
+hypothesis.settings.register_profile(
+    "of any speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("of any speed")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """More than there are cores: a test with real processes mostly waits for a deadline of theirs."""
+    return len(os.sched_getaffinity(0)) + MORE_THAN_CORES
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
@@ -110,6 +126,17 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.005)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_bytecode_of_applications() -> Iterator[None]:
+    """An application that a test writes twice in one second, with one size, would be loaded as it was first.
+
+    What lies ready for the gateway's own modules is read nevertheless.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        yield
 
 
 @pytest.fixture(scope="module", params=list(LOOPS))

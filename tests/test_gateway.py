@@ -21,6 +21,7 @@ from client import Answer, Client
 from conftest import LOOPS, TESTS, LogAsData, wait_until
 from gatekeep import CannotStart, Gateway, Outcome, Served, Settings, Stage
 from gatekeep._host_real import RealNet
+from running import children, open_files
 
 pytestmark = pytest.mark.anyio
 
@@ -61,31 +62,16 @@ class Leftovers:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.descriptors = self._descriptors()
-        assert not self._children()
+        assert not children()
 
     def _descriptors(self) -> list[str]:
-        found = []
-        for fd in os.listdir("/proc/self/fd"):
-            try:
-                found.append(os.readlink(f"/proc/self/fd/{fd}"))
-            except OSError:
-                pass  # the listing's own
         # uvloop opens one when a client's connection is closed, and keeps it.
-        return [name for name in found if name != "/dev/null"]
-
-    def _children(self) -> list[str]:
-        found = []
-        for task in os.listdir("/proc/self/task"):
-            try:
-                found += Path(f"/proc/self/task/{task}/children").read_text().split()
-            except OSError:
-                pass  # that thread has just ended
-        return found
+        return [name for name in open_files() if name != "/dev/null"]
 
     def are_none(self) -> bool:
         """Whether there is nothing that was not there before."""
         more = len(self._descriptors()) > len(self.descriptors)
-        return not (more or self._children() or list(self.folder.iterdir()))
+        return not (more or children() or list(self.folder.iterdir()))
 
     async def expect_none(self) -> None:
         # At once, but for a client's own connection, whose descriptor uvloop closes a moment later.

@@ -170,7 +170,7 @@ def test_server_sent_events_arrive_one_by_one(any_site: Served) -> None:
     arrivals: list[float] = []
     with (
         make_client("httpx", any_site.url) as client,
-        client.stream("GET", "/events?count=3&pause=0.2") as answer,
+        client.stream("GET", "/events?count=3&pause=1") as answer,
     ):
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         lines = []

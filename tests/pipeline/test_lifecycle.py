@@ -20,6 +20,7 @@ from gatekeep import CannotStart, _groups
 from gatekeep._channel import Channel
 from gatekeep.lifecycle._control import Wish
 from gatekeep.lifecycle._supervisor import Supervisor
+from running import children
 from traffic import Traffic, write_script
 
 pytestmark = pytest.mark.slow
@@ -173,12 +174,10 @@ def test_twenty_reloads_leave_nothing_behind_in_the_gateway(
 
     def left() -> dict[str, int]:
         files = [path for path in tmp_path.rglob("*") if "__pycache__" not in str(path)]
-        tasks = os.listdir("/proc/self/task")
-        children = [Path(f"/proc/self/task/{task}/children").read_text().split() for task in tasks]
         return {
             "descriptors": len(os.listdir("/proc/self/fd")),
             "threads": threading.active_count(),
-            "children": sum(map(len, children)),
+            "children": len(children()),
             "files": len(files),
         }
 

@@ -9,6 +9,7 @@ import pytest
 
 from client import Client
 from conftest import Site, wait_until
+from running import is_alive
 
 
 @pytest.fixture
@@ -179,17 +180,9 @@ def test_children_that_the_application_forks_end_with_its_code_and_never_serve(
         assert client.get(f"/fork?{mark}").body == b"forked"
         wait_until(lambda: mark.exists() and mark.read_text().count("\n") == 3)
         children = [int(line.split()[0]) for line in mark.read_text().splitlines()]
-        wait_until(lambda: not any(is_running(child) for child in children))
+        # The application does not wait for them, so they stay as zombies.
+        wait_until(lambda: not any(map(is_alive, children)))
         assert slow.read().status == 200
-
-
-def is_running(pid: int) -> bool:
-    """Whether the process exists and is no zombie (its parent, the application, does not wait for it)."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_child_that_is_forked_while_others_log_can_log(site: Site) -> None:

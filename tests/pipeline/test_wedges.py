@@ -26,6 +26,7 @@ from client import Answer, Client
 from conftest import Site, start_site, wait_until
 from crowd import Crowd, Guest
 from gatekeep.pool._blocked import is_supported, why_not
+from running import process
 
 Start = Callable[..., Site]
 
@@ -205,16 +206,16 @@ def postgres() -> Iterator[int]:
             "-c",
             f"unix_socket_directories={folder}",
         ]
-        server = subprocess.Popen(
+        with process(
             [f"{found[0]}/postgres", "-D", folder / "data", *options],
             cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user,
-        )  # fmt: skip
-        try:
-            wait_until(lambda: is_greeting(port), 60)
-            yield port
-        finally:
-            server.send_signal(signal.SIGQUIT)
-            server.wait(20)
+        ) as server:  # fmt: skip
+            try:
+                wait_until(lambda: is_greeting(port), 60)
+                yield port
+            finally:
+                server.send_signal(signal.SIGQUIT)
+                server.wait(20)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -31,6 +31,7 @@ from conftest import wait_until
 from gatekeep.pool import _blocked, _syscalls
 from gatekeep.pool._blocked import Blocked, is_supported, look, shut, why_not
 from gatekeep.pool._stacks import inject
+from running import process
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason=why_not())
 
@@ -476,12 +477,12 @@ def test_a_sleep_has_no_descriptor() -> None:
 
 
 def test_a_thread_that_waits_for_a_child_has_no_descriptor() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    stuck = Stuck(child.wait)
-    assert stuck.blocked("wait4", "waitid").descriptors == ()
-    assert shut(stuck.tid) is None
-    child.communicate(b"\n", WAIT)
-    stuck.join()
+    with process([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        stuck = Stuck(child.wait)
+        assert stuck.blocked("wait4", "waitid").descriptors == ()
+        assert shut(stuck.tid) is None
+        child.communicate(b"\n", WAIT)
+        stuck.join()
 
 
 def test_a_thread_that_waits_for_a_lock_is_in_no_call_that_is_known() -> None:
@@ -782,12 +783,10 @@ print("returned" if not thread.is_alive() else "stuck", flush=True)
 
 @pytest.mark.slow
 def test_a_thread_whose_process_was_stopped_and_continued_is_reached() -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", STOPPED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    with child:
+    command = [sys.executable, "-c", STOPPED]
+    with process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
         assert child.stdout.readline() == "waits\n"
         child.send_signal(signal.SIGSTOP)
         wait_until(lambda: Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")

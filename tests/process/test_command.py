@@ -10,12 +10,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from client import Client
 from conftest import TESTS, wait_until
+from running import children, is_alive, process
 from served import free_port, serve
 
 GATEKEEP = [sys.executable, "-m", "gatekeep"]
@@ -36,19 +40,19 @@ def run(
     )
 
 
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    found = []
-    for task in os.listdir(f"/proc/{pid}/task"):
-        found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
-    return found
+@contextmanager
+def listening(port: int, command: list[str] | str, **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A gateway that listens on that port; at the end of the block it stops when it is told to."""
+    with process(command, **options) as gateway:
+        wait_until(lambda: is_listening(port))
+        yield gateway
+        gateway.terminate()
+        assert gateway.wait(20) == 0
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------
@@ -246,14 +250,9 @@ def test_a_users_module_does_not_shadow_the_standard_library_for_us(tmp_path: Pa
     port = free_port()
     # The console script: `python -m` itself puts the present folder first, before anything of ours runs.
     script = str(Path(sys.executable).parent / "gatekeep")
-    process = subprocess.Popen(
-        [script, "serve", "plain:app", "--port", str(port), "--log-level", "error"], cwd=tmp_path
-    )
-    wait_until(lambda: is_listening(port))
-    with Client(("127.0.0.1", port)) as client:
+    command = [script, "serve", "plain:app", "--port", str(port), "--log-level", "error"]
+    with listening(port, command, cwd=tmp_path), Client(("127.0.0.1", port)) as client:
         assert client.get("/").body == b"plain"
-    process.terminate()
-    assert process.wait(20) == 0
 
 
 def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
@@ -304,15 +303,12 @@ def test_an_inherited_descriptor_is_served() -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         fd = listener.fileno()
-        process = subprocess.Popen(
-            [*GATEKEEP, "serve", "apps:hello", "--bind", f"fd://{fd}", "--log-level", "warning"],
-            cwd=TESTS,
-            pass_fds=[fd],
-        )
-        with Client(listener.getsockname()) as client:
-            assert client.get("/").body == b"Hello, world!"
-        process.terminate()
-        assert process.wait(30) == 0
+        command = [*GATEKEEP, "serve", "apps:hello", "--bind", f"fd://{fd}", "--log-level", "warning"]
+        with process(command, cwd=TESTS, pass_fds=[fd]) as gateway:
+            with Client(listener.getsockname()) as client:
+                assert client.get("/").body == b"Hello, world!"
+            gateway.terminate()
+            assert gateway.wait(30) == 0
 
 
 def test_a_descriptor_that_does_not_listen_is_one_clear_line_and_status_3() -> None:
@@ -335,30 +331,23 @@ def test_a_descriptor_that_does_not_listen_is_one_clear_line_and_status_3() -> N
 def test_a_closed_standard_output_stops_nothing() -> None:
     port = free_port()
     command = " ".join([*GATEKEEP, "serve", "apps:hello", "--port", str(port)])
-    process = subprocess.Popen(f"exec {command} >&-", shell=True, cwd=TESTS)
-    wait_until(lambda: is_listening(port))
-    with Client(("127.0.0.1", port)) as client:
+    closed = listening(port, f"exec {command} >&-", shell=True, cwd=TESTS)
+    with closed, Client(("127.0.0.1", port)) as client:
         assert client.get("/").status == 200
-    process.terminate()
-    assert process.wait(20) == 0
 
 
 def test_port_and_web_concurrency_count_where_nothing_else_was_said() -> None:
     port = free_port()
-    process = subprocess.Popen(
-        [*GATEKEEP, "serve", "apps:hello", "--log-format", "json"],
-        cwd=TESTS,
-        env={**os.environ, "PORT": str(port), "WEB_CONCURRENCY": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    ready = next(line for line in process.stdout if "gateway.ready" in line)
-    assert f'"http://0.0.0.0:{port}"' in ready
-    assert '"processes":1' in ready
-    process.terminate()
-    process.communicate()
-    assert process.returncode == 0
+    command = [*GATEKEEP, "serve", "apps:hello", "--log-format", "json"]
+    environment = {**os.environ, "PORT": str(port), "WEB_CONCURRENCY": "1"}
+    with process(command, cwd=TESTS, env=environment, stdout=subprocess.PIPE, text=True) as gateway:
+        assert gateway.stdout is not None
+        ready = next(line for line in gateway.stdout if "gateway.ready" in line)
+        assert f'"http://0.0.0.0:{port}"' in ready
+        assert '"processes":1' in ready
+        gateway.terminate()
+        gateway.communicate()
+        assert gateway.returncode == 0
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
@@ -446,25 +435,24 @@ def test_a_signal_that_comes_twice_within_a_moment_counts_once() -> None:
 
 def test_it_stops_while_the_application_loads(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
-    process = subprocess.Popen([*GATEKEEP, "serve", "slow", "--bind", "127.0.0.1:0"], cwd=tmp_path)
-    wait_until(lambda: len(children(process.pid)) == 2)
-    pids = children(process.pid)
-    process.terminate()
-    assert process.wait(20) == 0
-    assert not any(map(is_alive, pids))
+    with process([*GATEKEEP, "serve", "slow", "--bind", "127.0.0.1:0"], cwd=tmp_path) as gateway:
+        wait_until(lambda: len(children(gateway.pid)) == 2)
+        pids = children(gateway.pid)
+        gateway.terminate()
+        assert gateway.wait(20) == 0
+        assert not any(map(is_alive, pids))
 
 
 @pytest.mark.parametrize("app", ["apps:hello", "slow:app"])
 def test_a_gateway_that_is_killed_leaves_no_orphan_even_during_the_load(tmp_path: Path, app: str) -> None:
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
-    process = subprocess.Popen(
-        [*GATEKEEP, "serve", app, "--bind", "127.0.0.1:0", "--pythonpath", str(tmp_path)], cwd=TESTS
-    )
-    wait_until(lambda: len(children(process.pid)) == 2)
-    time.sleep(0.5)
-    pids = children(process.pid)
-    process.kill()
-    process.wait()
+    command = [*GATEKEEP, "serve", app, "--bind", "127.0.0.1:0", "--pythonpath", str(tmp_path)]
+    with process(command, cwd=TESTS) as gateway:
+        wait_until(lambda: len(children(gateway.pid)) == 2)
+        time.sleep(0.5)
+        pids = children(gateway.pid)
+        gateway.kill()
+        gateway.wait()
     wait_until(lambda: not any(map(is_alive, pids)), 15)
 
 
@@ -472,25 +460,18 @@ def test_an_immediate_restart_after_a_kill_works_and_cleans_up(tmp_path: Path) -
     port = free_port()
     flags = ["--port", str(port), "--log-level", "error"]
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
-    process = subprocess.Popen([*GATEKEEP, "serve", "apps:hello", *flags], cwd=TESTS, env=environment)
-    wait_until(lambda: is_listening(port) and any(tmp_path.iterdir()))
-    process.kill()
-    process.wait()
+    command = [*GATEKEEP, "serve", "apps:hello", *flags]
+    with process(command, cwd=TESTS, env=environment) as gateway:
+        wait_until(lambda: is_listening(port) and any(tmp_path.iterdir()))
+        gateway.kill()
+        gateway.wait()
     (stale,) = tmp_path.iterdir()
     os.utime(stale, (1, 1))
-    again = subprocess.Popen([*GATEKEEP, "serve", "apps:hello", *flags], cwd=TESTS, env=environment)
-    wait_until(lambda: is_listening(port))
-    with Client(("127.0.0.1", port)) as client:
-        assert client.get("/").status == 200
-    assert not stale.exists()
-    again.terminate()
-    assert again.wait(20) == 0
+    with listening(port, command, cwd=TESTS, env=environment):
+        with Client(("127.0.0.1", port)) as client:
+            assert client.get("/").status == 200
+        assert not stale.exists()
     assert list(tmp_path.iterdir()) == []
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_thread_that_the_application_left_running_delays_nobody(tmp_path: Path) -> None:
@@ -559,19 +540,11 @@ def test_a_flood_of_output_is_not_lost_while_the_gateway_reads() -> None:
 
 def test_a_full_standard_output_stops_nothing() -> None:
     port = free_port()
-    process = subprocess.Popen(
-        [*GATEKEEP, "serve", "apps:hello", "--port", str(port), "--log-level", "debug"],
-        cwd=TESTS,
-        stdout=subprocess.PIPE,
-    )
-    wait_until(lambda: is_listening(port))
-    with Client(("127.0.0.1", port)) as client:
+    command = [*GATEKEEP, "serve", "apps:hello", "--port", str(port), "--log-level", "debug"]
+    full = listening(port, command, cwd=TESTS, stdout=subprocess.PIPE)
+    with full, Client(("127.0.0.1", port)) as client:
         for _ in range(1500):  # far more than a pipe holds
             assert client.get("/").status == 200
-    process.terminate()
-    assert process.wait(20) == 0
-    assert process.stdout is not None
-    process.stdout.close()
 
 
 def test_a_log_line_cannot_be_forged_by_a_client_or_the_application() -> None:
@@ -583,17 +556,13 @@ def test_a_log_line_cannot_be_forged_by_a_client_or_the_application() -> None:
 
 def test_the_console_log_is_for_people(tmp_path: Path) -> None:
     port = free_port()
-    process = subprocess.Popen(
-        [*GATEKEEP, "serve", "apps:scripted", "--port", str(port), "--log-format", "console"],
-        cwd=TESTS,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    wait_until(lambda: is_listening(port))
-    with Client(("127.0.0.1", port)) as client:
-        client.get("/raise")
-    process.terminate()
-    output, _ = process.communicate(timeout=20)
+    command = [*GATEKEEP, "serve", "apps:scripted", "--port", str(port), "--log-format", "console"]
+    with process(command, cwd=TESTS, stdout=subprocess.PIPE, text=True) as gateway:
+        wait_until(lambda: is_listening(port))
+        with Client(("127.0.0.1", port)) as client:
+            client.get("/raise")
+        gateway.terminate()
+        output, _ = gateway.communicate(timeout=20)
     assert "Traceback (most recent call last):" in output
     assert re.search(r"request\.finished +.*500.*GET /raise", output)
 

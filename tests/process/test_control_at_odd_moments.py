@@ -125,20 +125,23 @@ def test_the_command_reloads_under_load_and_no_request_fails(place: dict[str, st
 
 
 def test_a_process_that_is_drained_is_shown_with_the_reason_until_its_request_has_ended(
-    place: dict[str, str],
+    place: dict[str, str], tmp_path: Path
 ) -> None:
+    gate = tmp_path / "gate"
+    flags = ("--processes", "1", "--graceful-timeout", "60")
     with (
-        serve("apps:scripted", "--processes", "1", cwd=TESTS, env=place) as server,
+        serve("apps:scripted", *flags, cwd=TESTS, env=place) as server,
         Client(("127.0.0.1", server.port)) as client,
     ):
         (pid,) = server.daemon_pids()
-        client.send("GET /sleep?4 HTTP/1.1\r\nHost: test\r\n\r\n")
+        client.send(f"GET /hold?{gate} HTTP/1.1\r\nHost: test\r\n\r\n")
         wait_until(lambda: told(place, server).in_flight == 1)
         assert gatekeep(place, "drain", pid, "--gateway", server.pid).returncode == 0
         (group,) = told(place, server).groups
         (old,) = [process for process in group.processes if process.pid == pid]
         assert old.state in ("draining", "finishing")
         assert (old.trigger, old.running) == ("eviction", 1)
+        gate.touch()
         assert client.read().status == 200
         server.wait_for_event("process.exited", pid=pid, trigger="eviction")
 

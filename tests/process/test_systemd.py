@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -19,6 +20,7 @@ from conftest import TESTS, wait_until
 from gatekeep import SettingsError
 from gatekeep._reaper import Reaper, dead_children
 from gatekeep._systemd import Notifier, take_listeners
+from running import children, is_alive, open_files, process
 from served import serve
 
 
@@ -115,46 +117,53 @@ def test_the_watchdog_is_fed_where_it_is_ours(environment: dict[str, str], watch
 # --- sockets that somebody else has opened
 
 
-def activated(folder: Path, *arguments: str) -> tuple[subprocess.Popen[str], socket.socket]:
+@contextmanager
+def activated(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], socket.socket]]:
     """The command as systemd starts it: the socket is descriptor 3, `$LISTEN_PID` the command's own."""
-    listener = socket.create_server(("127.0.0.1", 0))
     program = (
         "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
         "os.execv(sys.executable, [sys.executable, '-m', 'gatekeep', 'serve', *sys.argv[2:]])"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(listener.fileno()), *arguments],
-        cwd=folder, pass_fds=[listener.fileno()], stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    return process, listener
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fd = listener.fileno()
+        command = [sys.executable, "-c", program, str(fd), *arguments]
+        with process(command, cwd=folder, pass_fds=[fd], stdout=subprocess.PIPE, text=True) as gateway:
+            yield gateway, listener
+
+
+def line_with(part: str, gateway: subprocess.Popen[str]) -> str:
+    """The next line of its log that has this part."""
+    assert gateway.stdout
+    return next(line for line in gateway.stdout if part in line)
+
+
+def see_stopped(gateway: subprocess.Popen[str]) -> None:
+    assert gateway.stdout
+    gateway.terminate()
+    gateway.stdout.read()
+    assert gateway.wait(20) == 0
 
 
 def test_a_socket_of_systemd_is_served_and_no_process_inherits_it() -> None:
-    process, listener = activated(TESTS, "apps:pid")
-    with process, listener:
-        assert process.stdout
-        ready = next(line for line in process.stdout if "gateway.ready" in line)
+    with activated(TESTS, "apps:pid") as (gateway, listener):
+        ready = line_with("gateway.ready", gateway)
         assert f"http://127.0.0.1:{listener.getsockname()[1]}" in ready
         with Client(listener.getsockname()) as client:
             pid = int(client.get("/").body)
         inode = f"socket:[{os.fstat(listener.fileno()).st_ino}]"
-        links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
-        assert inode not in links
-        process.terminate()
-        process.stdout.read()
-        assert process.wait(20) == 0
+        assert inode in open_files(gateway.pid)
+        assert inode not in open_files(pid)
+        see_stopped(gateway)
 
 
 def test_what_the_command_line_says_goes_first() -> None:
-    process, listener = activated(TESTS, "apps:hello", "--bind", "127.0.0.1:0")
-    with process, listener:
-        assert process.stdout
-        seen = process.stdout.readline()
-        ready = next(line for line in process.stdout if "gateway.ready" in line)
+    with activated(TESTS, "apps:hello", "--bind", "127.0.0.1:0") as (gateway, listener):
+        assert gateway.stdout
+        seen = gateway.stdout.readline()
+        ready = line_with("gateway.ready", gateway)
         assert f":{listener.getsockname()[1]}" not in ready
         assert "socket.unused" in seen
-        process.terminate()
-        process.stdout.read()
+        see_stopped(gateway)
 
 
 def test_an_abstract_socket_is_served_and_named(tmp_path: Path) -> None:
@@ -163,42 +172,28 @@ def test_an_abstract_socket_is_served_and_named(tmp_path: Path) -> None:
         listener.listen()
         os.set_inheritable(listener.fileno(), True)
         command = [sys.executable, "-m", "gatekeep", "serve", "apps:hello", "--fd", str(listener.fileno())]
-        with subprocess.Popen(
+        with process(
             command, cwd=TESTS, pass_fds=[listener.fileno()], stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout
-            ready = next(line for line in process.stdout if "gateway.ready" in line)
-            assert f"unix:@gatekeep-test-{os.getpid()}" in ready
-            process.terminate()
-            process.stdout.read()
+        ) as gateway:
+            assert f"unix:@gatekeep-test-{os.getpid()}" in line_with("gateway.ready", gateway)
+            see_stopped(gateway)
 
 
 def test_a_parent_that_ignores_the_ends_of_children_hides_none_of_ours() -> None:
     def ignore() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
-    command = [
-        sys.executable,
-        "-m",
-        "gatekeep",
-        "serve",
-        "apps:scripted",
-        "--bind",
-        "127.0.0.1:0",
-        "--processes",
-        "1",
-    ]
-    with subprocess.Popen(
-        command, cwd=TESTS, stdout=subprocess.PIPE, text=True, preexec_fn=ignore
-    ) as process:
-        assert process.stdout
-        ready = next(line for line in process.stdout if "gateway.ready" in line)
+    command = [sys.executable, "-m", "gatekeep", "serve", "apps:scripted"]
+    flags = ["--bind", "127.0.0.1:0", "--processes", "1"]
+    with process(
+        [*command, *flags], cwd=TESTS, stdout=subprocess.PIPE, text=True, preexec_fn=ignore
+    ) as gateway:
+        ready = line_with("gateway.ready", gateway)
         port = int(ready.split("http://127.0.0.1:")[1].split('"')[0])
         with Client(("127.0.0.1", port)) as client:
             assert client.get("/kill").status == 502
-        assert "killed by SIGKILL" in next(line for line in process.stdout if "process.exited" in line)
-        process.terminate()
-        process.stdout.read()
+        assert "killed by SIGKILL" in line_with("process.exited", gateway)
+        see_stopped(gateway)
 
 
 def test_sockets_for_another_process_are_left_alone() -> None:
@@ -239,11 +234,11 @@ def test_pid_1_reaps_orphans_and_still_knows_how_its_own_children_ended(tmp_path
     if subprocess.run([*unshare, "true"], capture_output=True).returncode:
         pytest.skip("no PID namespace here")
     with serve("site.py", cwd=tmp_path, through=unshare) as server:
-        (first,) = map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split())
+        (first,) = children(server.pid)
         with Client(("127.0.0.1", server.port)) as client:
             for _ in range(20):
                 assert client.get("/orphan").status == 200
-        wait_until(lambda: not zombies_of(first))
+        wait_until(lambda: all(map(is_alive, children(first))))
         with Client(("127.0.0.1", server.port)) as client:
             assert client.get("/die").status == 502
         assert server.wait_for_event("process.exited")["end"] == "exit status 7"
@@ -251,26 +246,13 @@ def test_pid_1_reaps_orphans_and_still_knows_how_its_own_children_ended(tmp_path
         assert server.wait() == 0
 
 
-def zombies_of(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            try:
-                if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                    found.append(int(child))
-            except OSError:
-                pass
-    return found
-
-
 def test_a_child_that_somebody_waits_for_is_never_reaped() -> None:
-    ours, orphan = (subprocess.Popen(["/bin/true"]) for _ in range(2))
-    reaper = Reaper(lambda: [ours.pid])
-    wait_until(lambda: {ours.pid, orphan.pid} <= set(dead_children()))
-    reaper.look()
-    assert orphan.pid in dead_children(), "it is looked at twice"
-    reaper.look()
-    assert orphan.pid not in dead_children()
-    assert ours.pid in dead_children()
-    assert ours.wait() == 0
-    orphan.wait()
+    with process(["/bin/true"]) as ours, process(["/bin/true"]) as orphan:
+        reaper = Reaper(lambda: [ours.pid])
+        wait_until(lambda: {ours.pid, orphan.pid} <= set(dead_children()))
+        reaper.look()
+        assert orphan.pid in dead_children(), "it is looked at twice"
+        reaper.look()
+        assert orphan.pid not in dead_children()
+        assert ours.pid in dead_children()
+        assert ours.wait() == 0

@@ -114,6 +114,7 @@ class Client:
         time = self._world.time
         impatient = time.now + IMPATIENCE if self._withheld else inf
         next_send = 0.0
+        readable, writable = sock.end.readable, sock.end.writable
         while not (plan.seen.whole or plan.seen.end):
             if parser.invited or time.now >= impatient:
                 self._out += self._withheld
@@ -121,14 +122,20 @@ class Client:
             due = next_send
 
             def can_send(due: float = due) -> bool:
-                return bool(self._out) and time.now >= due and sock.writable()
+                return bool(self._out) and time.now >= due and writable()
 
             def can_read() -> bool:
-                return time.now >= self._read_from and sock.readable()
+                return time.now >= self._read_from and readable()
+
+            def can_act(due: float = due) -> bool:  # either of them, in one call: it is asked most often
+                now = time.now
+                return (now >= self._read_from and readable()) or (
+                    now >= due and bool(self._out) and writable()
+                )
 
             later = due if self._out and due > time.now else inf
             reading = self._read_from if self._read_from > time.now else inf
-            yield Wait(lambda: can_read() or can_send(), min(later, reading, impatient, self._leave_at))
+            yield Wait(can_act, min(later, reading, impatient, self._leave_at))
             yield from self._misbehave(sock, plan)
             if time.now >= self._leave_at:
                 self._lose_patience(sock, plan)

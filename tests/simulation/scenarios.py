@@ -188,7 +188,14 @@ class Night:
         served.hurry()
 
     def _watch(self) -> Steps:
-        yield Wait(lambda: all(client.over for client in self.clients))
+        here = list(self.clients)
+
+        def all_are_gone() -> bool:  # asked at every step
+            while here and here[-1].over:
+                here.pop()
+            return not here
+
+        yield Wait(all_are_gone)
         self.world.wake(self._gone)
 
     def _crash(self) -> Steps:

@@ -697,7 +697,7 @@ def read(written: bytes, method: bytes) -> tuple[h11.Response, bytes, bool]:
     return head, data, client.their_state is h11.DONE
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(
     request_bytes=st.sampled_from([GET, HEAD, CLOSE, OLD, OLD_KEPT, OLD_HEAD]),
     status=st.sampled_from([200, 201, 204, 302, 304, 404, 500, 799]),

@@ -166,7 +166,7 @@ def test_no_field_can_pass_for_another_or_for_a_variable_of_ours() -> None:
     assert not {"HTTP_PROXY", "REMOTE_USER", "HTTPS", "CONTENT_LENGTH", "CONTENT_TYPE"} & environ.keys()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.tuples(st.text("aA-_.x1!proxyPROXY", min_size=1, max_size=8), st.text("ab, ", max_size=4)),

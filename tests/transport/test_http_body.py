@@ -14,7 +14,7 @@ from gatekeep.transport._codec import Limits
 from gatekeep.transport._codec_strict import StrictCodec
 from gatekeep.transport._http_body import ChunkedDecoder, Decoder, LengthDecoder
 
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=150)
 
 
 def decode(decoder: Decoder, pieces: list[bytes]) -> tuple[bytes, bytes]:

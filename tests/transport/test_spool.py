@@ -121,7 +121,7 @@ async def settle() -> None:
 turn_counts = st.lists(st.integers(0, 3), max_size=60)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     pieces=st.lists(st.integers(0, 400), max_size=25),
     memory=st.integers(0, 300),
@@ -195,7 +195,7 @@ def test_what_is_put_comes_out_in_order_however_puts_and_takes_interleave(
     assert bytes(taken) == pattern(sum(pieces))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     pieces=st.lists(st.integers(0, 400), max_size=25),
     memory=st.integers(0, 300),
