@@ -97,6 +97,10 @@ def test_the_status_that_is_printed_is_the_status_that_is_answered(error: type[R
 
 STATUSES = {
     "BodyExpired": 408,
+    "NotMounted": 404,
+    "Unauthorized": 401,
+    "Forbidden": 403,
+    "ScriptFailed": 500,
     "NoSpace": 507,
     "ClientGone": 0,
     "BodyLost": 400,

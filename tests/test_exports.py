@@ -11,7 +11,8 @@ import pytest
 import gatekeep
 
 NAMES = """
-    CannotStart ClientDisconnected Event GatekeepError Gateway GroupSettings HttpSettings Outcome ProcessStopping ReloadSettings
+    CannotStart ClientDisconnected Event GatekeepError Gateway GroupSettings HttpSettings MountSettings Outcome ProcessStopping
+    ReloadSettings
     RequestFinished RequestInterrupted RequestRaised RequestStarted RequestTimeout Served Settings SettingsError Stage Statistics
     request_data subscribe_events
 """
@@ -41,7 +42,7 @@ def test_every_public_name_is_there_and_is_called_so(name: str) -> None:
     found = getattr(gatekeep, name)
     assert found.__name__ == name
     assert found.__doc__
-    assert found.__module__.startswith("gatekeep._")
+    assert found.__module__.startswith(("gatekeep._", "gatekeep.settings._"))
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gatekeep._statistics import Statistics
     from gatekeep.settings._group import GroupSettings
     from gatekeep.settings._http import HttpSettings
+    from gatekeep.settings._mount import MountSettings
     from gatekeep.settings._reload import ReloadSettings
     from gatekeep.settings._settings import Settings
 
@@ -40,6 +41,7 @@ _HOMES = {
     "GatekeepError": "_errors",
     "GroupSettings": "settings._group",
     "HttpSettings": "settings._http",
+    "MountSettings": "settings._mount",
     "ReloadSettings": "settings._reload",
     "Outcome": "_events",
     "ProcessStopping": "_hooks",
@@ -63,6 +65,7 @@ __all__ = [
     "Gateway",
     "GroupSettings",
     "HttpSettings",
+    "MountSettings",
     "Outcome",
     "ProcessStopping",
     "ReloadSettings",

@@ -8,7 +8,17 @@ from hypothesis import given, strategies as st
 
 from gatekeep._frames import Decoder
 from gatekeep.lifecycle import _control
-from gatekeep.lifecycle._control import DaemonSettings, Failed, Kind, LogRecord, Ready, Stacks, Thread, Why
+from gatekeep.lifecycle._control import (
+    App,
+    DaemonSettings,
+    Failed,
+    Kind,
+    LogRecord,
+    Ready,
+    Stacks,
+    Thread,
+    Why,
+)
 from gatekeep.lifecycle._drain import Order
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -22,10 +32,7 @@ SETTINGS = st.builds(
     rows=COUNT,
     processes=COUNT,
     threads=COUNT,
-    module=TEXT,
-    path=TEXT,
-    attribute=TEXT,
-    factory=st.booleans(),
+    apps=st.lists(st.builds(App, TEXT, TEXT, TEXT, TEXT, st.booleans()), max_size=3),
     folders=st.lists(TEXT, max_size=3),
     module_path=st.lists(TEXT, max_size=3),
     shutdown_timeout=st.floats(0),

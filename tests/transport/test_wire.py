@@ -93,7 +93,7 @@ def test_structured_payloads_are_arrays_so_that_their_order_is_the_contract() ->
     assert msgspec.msgpack.decode(payload) == [200, "OK", [["A", "b"]], 0]
     envelope = Envelope(9, 0.5, 1.5, 2.5, 3, {"A": "b"}, b"body", True)
     payload = one_frame(Decoder(), _wire.encode(envelope))[1]
-    assert msgspec.msgpack.decode(payload) == [9, 0.5, 1.5, 2.5, 3, {"A": "b"}, b"body", True]
+    assert msgspec.msgpack.decode(payload) == [9, 0.5, 1.5, 2.5, 3, {"A": "b"}, b"body", True, ""]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from gatekeep._deadlines import fire_after
 from gatekeep._errors import SettingsError
 from gatekeep._process_options import ProcessOptions, check_variable, parse_umask, parse_variables
 from gatekeep.settings._app import AppTarget, parse_app, target_of
-from gatekeep.settings._spec import Spec, never_if_zero, setting, several, validate
+from gatekeep.settings._spec import Spec, never_if_zero, read_number, setting, several, validate
 
 
 def _app(value: object) -> AppTarget | None:
@@ -327,6 +327,7 @@ class GroupSettings:
     )
     stack_size: int = attrs.field(
         default=0,
+        converter=read_number,
         validator=[validate, _validate_stack],
         metadata={
             "spec": Spec(

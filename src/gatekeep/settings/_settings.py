@@ -147,6 +147,8 @@ class Settings:
         from gatekeep.settings._declared import check_known
         from gatekeep.settings._layers import Layer, settings_from
 
+        if app is None:
+            raise SettingsError("app = None: what shall be served?")
         check_known(options)
         return settings_from([Layer("", {"app": app, **options})])
 

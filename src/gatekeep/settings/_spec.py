@@ -52,7 +52,7 @@ class Spec:
         unit = f" {self.unit}" if self.unit else ""
         if self.most is None:
             return f"{self.least:g}{unit} or more"
-        return f"{self.least:g} to {self.most:.10g}{unit}"
+        return f"{self.least:g} to {self.most}{unit}"
 
     def example(self) -> str:
         """How a value may be written, where that is not plain."""
@@ -100,13 +100,13 @@ def _read(value: object, field: attrs.Attribute[Any]) -> object:
     return number_of(field, value)
 
 
-_READ: Any = attrs.Converter(_read, takes_field=True)
+read_number: Any = attrs.Converter(_read, takes_field=True)
 
 
 def setting(default: Any, help: str, **spec: Any) -> Any:
     """Declare a setting."""
     declared = Spec(help, **spec)
-    converter = _READ if declared.unit else None
+    converter = read_number if declared.unit else None
     return attrs.field(default=default, converter=converter, validator=validate, metadata={"spec": declared})
 
 
