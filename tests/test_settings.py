@@ -713,9 +713,9 @@ def test_sections_may_be_made_by_hand() -> None:
 
 
 def test_there_is_a_group_and_no_two_have_one_name() -> None:
-    with pytest.raises(SettingsError, match="^groups: at least one process group is needed$"):
+    with pytest.raises(SettingsError, match=r"^groups: at least one process group is needed$"):
         Settings(groups=[])
-    with pytest.raises(SettingsError, match="^groups: there are two of the name default$"):
+    with pytest.raises(SettingsError, match=r"^groups: there are two of the name default$"):
         Settings(groups=[GroupSettings(app="apps")] * 2)
 
 

@@ -10,7 +10,7 @@ from gatekeep._deadlines import fire_after
 from gatekeep._errors import SettingsError
 from gatekeep._process_options import ProcessOptions, check_variable, parse_umask, parse_variables
 from gatekeep.settings._app import AppTarget, parse_app, target_of
-from gatekeep.settings._spec import Spec, never_if_zero, read_number, setting, several, validate
+from gatekeep.settings._spec import Spec, never_if_zero, setting, several
 
 
 def _app(value: object) -> AppTarget | None:
@@ -39,7 +39,7 @@ LEAST_STACK = 32768
 """Bytes; Python refuses less."""
 
 
-def _validate_stack(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
+def _check_stack(value: int) -> None:
     if 0 < value < LEAST_STACK:
         raise SettingsError(f"stack-size = {value}: allowed is 0 or {LEAST_STACK} bytes and more")
 
@@ -325,19 +325,14 @@ class GroupSettings:
         derived="the gateway's own",
         precedent="mod_wsgi's cpu-priority",
     )
-    stack_size: int = attrs.field(
-        default=0,
-        converter=read_number,
-        validator=[validate, _validate_stack],
-        metadata={
-            "spec": Spec(
-                f"The size of a worker thread's stack, {LEAST_STACK} at least. 0: the system's.",
-                unit="bytes",
-                least=0,
-                most=1 << 30,
-                precedent="mod_wsgi",
-            )
-        },
+    stack_size: int = setting(
+        0,
+        f"The size of a worker thread's stack, {LEAST_STACK} at least. 0: the system's.",
+        check=_check_stack,
+        unit="bytes",
+        least=0,
+        most=1 << 30,
+        precedent="mod_wsgi",
     )
     virtual_memory_limit: int = setting(
         0,

@@ -100,14 +100,26 @@ def _read(value: object, field: attrs.Attribute[Any]) -> object:
     return number_of(field, value)
 
 
-read_number: Any = attrs.Converter(_read, takes_field=True)
+_READ: Any = attrs.Converter(_read, takes_field=True)
 
 
-def setting(default: Any, help: str, **spec: Any) -> Any:
-    """Declare a setting."""
+def setting(default: Any, help: str, *, check: Callable[[Any], None] | None = None, **spec: Any) -> Any:
+    """Declare a setting.
+
+    Args:
+        check: called with each value that is otherwise allowed; raises `SettingsError`.
+    """
     declared = Spec(help, **spec)
-    converter = read_number if declared.unit else None
-    return attrs.field(default=default, converter=converter, validator=validate, metadata={"spec": declared})
+
+    def validate_all(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        validate(instance, attribute, value)
+        if check is not None:
+            check(value)
+
+    converter = _READ if declared.unit else None
+    return attrs.field(
+        default=default, converter=converter, validator=validate_all, metadata={"spec": declared}
+    )
 
 
 def number_of(attribute: attrs.Attribute[Any], text: str) -> int | float:
