@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import attrs
 
@@ -44,8 +45,8 @@ def _check_stack(value: int) -> None:
         raise SettingsError(f"stack-size = {value}: allowed is 0 or {LEAST_STACK} bytes and more")
 
 
-_ACCOUNT = {"pattern": r"[^\0:\n]*", "described": "a name or a number"}
-_FOLDER = {"pattern": r"[^\0\ud800-\udfff]*", "described": "a folder's path"}
+_ACCOUNT: dict[str, Any] = {"pattern": r"[^\0:\n]*", "described": "a name or a number"}
+_FOLDER: dict[str, Any] = {"pattern": r"[^\0\ud800-\udfff]*", "described": "a folder's path"}
 
 
 @attrs.frozen(kw_only=True)
