@@ -40,7 +40,7 @@ OFF: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "drain and shutdown": ("eviction_timeout", "shutdown_timeout"),
     }
 )
-"""The settings of a group that mean nothing there, by kind. (graceful-timeout stays, as the time that the gateway's own stop has.)"""
+"""The settings of a group that mean nothing there, by kind. (graceful-timeout stays: the gateway's stop has it.)"""
 
 WITHOUT_MEANING = ("display_name", "lang", "locale", "python_path")
 """What such a group is not given, and may be said: profiles do so, and the command has the module path for itself."""

@@ -51,7 +51,7 @@ _FOLDER = {"pattern": r"[^\0\ud800-\udfff]*", "described": "a folder's path"}
 
 @attrs.frozen(kw_only=True)
 class GroupSettings:
-    """A process group: N daemon processes of M worker threads that run one application, or M threads of the gateway's own process."""
+    """A process group: N daemon processes of M worker threads that run one application, or M threads of the gateway itself."""
 
     name: str = setting(
         "default",

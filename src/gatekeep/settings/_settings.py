@@ -21,7 +21,6 @@ from gatekeep.settings._mount import MountSettings
 from gatekeep.settings._reload import ReloadSettings
 from gatekeep.settings._spec import Spec, never_if_zero, setting
 
-
 APACHE_TIMEOUT = 60.0
 """Seconds: the default of Apache's Timeout, which in embedded mode governs what socket-timeout and its kin do otherwise."""
 
