@@ -104,7 +104,7 @@ class Served:
 
 class Gateway:
     """Serves applications in daemon processes of its own, inside whatever anyio program it is put into: on addresses of its
-    own (`serving`), or as an ASGI application inside another server (`lifespan`). Groups with `processes = 0` run in this process.
+    own (`serving`), or as an ASGI application inside another server (`lifespan`). Groups with `processes = 0` run in this one.
 
     Nothing of the program around it is touched: no signal handlers, no logging configuration, no event loop policy. One gateway
     serves once at a time; make as many as you like.
