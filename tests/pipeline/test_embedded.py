@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 import apps
@@ -29,6 +30,9 @@ from gatekeep.transport import _admission
 
 Start = Callable[..., Site]
 App = Callable[..., Any]
+
+FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+"""Python 3.12 warns of children of programs that have threads, which is the subject here."""
 
 PATIENCE = 20.0
 """Seconds that an application waits for its test before it gives up."""
@@ -148,8 +152,11 @@ def test_two_closures_of_one_name_are_two_applications(loop: str) -> None:
 
     settings = Settings(
         binds=[parse_bind("127.0.0.1:0")],
-        groups=[GroupSettings(processes=0, app=make("first"))],
-        mounts=[MountSettings(path="/"), MountSettings(path="/second", app=make("second"))],
+        groups=[GroupSettings(name="site", processes=0, app=make("first"))],
+        mounts=[
+            MountSettings(path="/", group="site"),
+            MountSettings(path="/second", group="site", app=make("second")),
+        ],
     )
     with serving(settings, loop) as site:
         assert ask(site, "/") == (200, b"first")
@@ -298,7 +305,7 @@ def test_what_an_application_raises_is_a_500_with_its_traceback_in_the_log(start
 
 def test_a_response_that_is_cut_is_visibly_cut(start: Start) -> None:
     with Client(start("apps:scripted").address) as client:
-        answer = client.get("/raise_late")
+        answer = client.get("/raise-late")
     assert (answer.body, answer.complete) == (b"first", False)
 
 
@@ -315,7 +322,11 @@ def test_what_is_written_to_wsgi_errors_is_logged_with_its_request(start: Start)
 
 @pytest.mark.parametrize(
     ("app", "why"),
-    [("apps:missing", "has no missing"), ("nowhere:app", "no module named"), ("apps:not_callable", "not callable")],
+    [
+        ("apps:missing", "has no missing"),
+        ("nowhere:app", "no module named"),
+        ("apps:not_callable", "not callable"),
+    ],
 )
 def test_an_application_that_cannot_be_had_stops_the_start(start: Start, app: str, why: str) -> None:
     with pytest.raises(CannotStart, match=why):
@@ -323,7 +334,9 @@ def test_an_application_that_cannot_be_had_stops_the_start(start: Start, app: st
     assert not threads_of_ours()
 
 
-def test_an_error_while_the_application_is_loaded_comes_with_its_traceback(start: Start, tmp_path: Path) -> None:
+def test_an_error_while_the_application_is_loaded_comes_with_its_traceback(
+    start: Start, tmp_path: Path
+) -> None:
     script = tmp_path / "broken.py"
     script.write_text("import sys\nsys.exit('no database')\n")
     with pytest.raises(CannotStart, match="no database") as failed:
@@ -331,8 +344,27 @@ def test_an_error_while_the_application_is_loaded_comes_with_its_traceback(start
     assert "broken.py" in failed.value.details
 
 
+def test_a_load_that_does_not_end_can_be_given_up(loop: str, tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    script = tmp_path / "slow.py"
+    script.write_text(f"import apps\napps.wait_for_file({str(go_on)!r}, 20)\napplication = apps.hello\n")
+    backend, options = LOOPS[loop]
+
+    async def give_up() -> None:
+        with anyio.move_on_after(0.3):
+            async with Gateway(Settings.for_app(str(script), processes=0, bind="127.0.0.1:0")).serving():
+                raise AssertionError("it was loaded")
+
+    anyio.run(give_up, backend=backend, backend_options=options)
+    assert threads_of_ours() == ["gatekeep-default-load"]
+    go_on.touch()
+    wait_until(lambda: not threads_of_ours())
+
+
 def test_a_thread_that_is_stuck_stays_stuck_and_the_others_serve(start: Start, gate: Gate) -> None:
-    site = start(gate, threads=2, request_timeout=0.1, interrupt_timeout=0.1, socket_timeout=0.1, queue_timeout=0.1)
+    site = start(
+        gate, threads=2, request_timeout=0.1, interrupt_timeout=0.1, socket_timeout=0.1, queue_timeout=0.1
+    )
     with begin(site, "/stuck") as client:
         wait_until(lambda: gate.entered == ["/stuck"])
         for number in range(20):
@@ -350,7 +382,7 @@ def test_all_threads_stuck_means_that_whoever_comes_waits(start: Start, gate: Ga
     with begin(site, "/stuck"):
         wait_until(lambda: gate.entered == ["/stuck"])
         waiting = [begin(site, f"/{number}") for number in range(4)]
-        wait_until(lambda: sum(map(len, [waiting])) == 4)
+        wait_until(lambda: sum(_waiting(site)) == 4)
         time.sleep(0.5)
         assert not any(client.has_answer() for client in waiting)
         gate.open()
@@ -392,7 +424,7 @@ def test_a_request_whose_client_left_while_it_waited_is_never_run(start: Start, 
     with begin(site, "/stuck"):
         wait_until(lambda: gate.entered == ["/stuck"])
         begin(site, "/gone").break_off()
-        assert site.record("/gone")["outcome"] == "client_left"
+        assert site.record("/gone")["outcome"] == "client_gone"
         gate.open()
     assert ask(site, "/next")[0] == 200
     assert gate.entered == ["/stuck", "/next"]
@@ -404,7 +436,7 @@ def test_those_who_left_take_no_place_in_the_backlog(start: Start, gate: Gate) -
         wait_until(lambda: gate.entered == ["/stuck"])
         for number in range(10):
             begin(site, f"/gone/{number}").break_off()
-            site.record(f"/gone/{number}", outcome="client_left")
+            site.record(f"/gone/{number}", outcome="client_gone")
         with begin(site, "/stays") as client:
             gate.open()
             assert client.read().body == b"/stays"
@@ -429,6 +461,7 @@ def test_an_application_can_ask_whether_its_client_has_gone(start: Start) -> Non
     assert noticed.wait(PATIENCE)
 
 
+@FORKS
 def test_a_child_that_the_application_forks_ends_and_answers_nothing(start: Start) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         child = os.fork()
@@ -437,12 +470,12 @@ def test_a_child_that_the_application_forks_ends_and_answers_nothing(start: Star
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"child" if not child else b"parent"]
 
-    with pytest.warns(DeprecationWarning) if sys.version_info >= (3, 12) else ExitStack():
-        site = start(app)
-        for _ in range(3):
-            assert ask(site) == (200, b"parent")
+    site = start(app)
+    for _ in range(3):
+        assert ask(site) == (200, b"parent")
 
 
+@FORKS
 def test_a_child_that_stays_does_not_keep_a_conversation_open(start: Start, tmp_path: Path) -> None:
     leave = tmp_path / "leave"
     children = []
@@ -466,15 +499,14 @@ def test_a_child_that_stays_does_not_keep_a_conversation_open(start: Start, tmp_
             raise
         yield b"done"
 
-    with pytest.warns(DeprecationWarning) if sys.version_info >= (3, 12) else ExitStack():
-        site = start(app)
-        with begin(site, "/endless") as client:
-            client.read_until(b"more")
-            assert ask(site, "/fork") == (200, b"done")
-            client.break_off()
-        assert ended.wait(PATIENCE)
-        leave.touch()
-        os.waitpid(children[0], 0)
+    site = start(app)
+    with begin(site, "/endless") as client:
+        client.read_until(b"more")
+        assert ask(site, "/fork") == (200, b"done")
+        client.socket.shutdown(socket.SHUT_RDWR)  # the child has a copy of this one, too
+    assert ended.wait(PATIENCE)
+    leave.touch()
+    os.waitpid(children[0], 0)
 
 
 # --- hooks
@@ -520,7 +552,12 @@ def test_hooks_are_told_as_in_a_process_of_its_own(loop: str) -> None:
 def test_the_start_says_what_is_off_and_which_settings_are_ignored(start: Start) -> None:
     site = start("apps:hello", request_timeout=5, maximum_requests=100)
     (event,) = site.log.find(event="group.embedded")
-    assert event["off"]["transport timeouts"] == ["connect-timeout", "queue-timeout", "queue-shed", "socket-timeout"]
+    assert event["off"]["transport timeouts"] == [
+        "connect-timeout",
+        "queue-timeout",
+        "queue-shed",
+        "socket-timeout",
+    ]
     assert "request-timeout" in event["off"]["fail-safe timeouts"]
     assert "maximum-requests" in event["off"]["recycling"]
     assert event["ignored"] == ["request-timeout", "maximum-requests"]
@@ -535,7 +572,10 @@ def test_people_who_ask_are_told_of_the_threads(start: Start, gate: Gate) -> Non
         assert (process.pid, process.state, process.running, process.threads) == (os.getpid(), "ready", 1, 2)
         assert (served.health().ready, served.health().processes) == (1, 1)
         (report,) = run_in(site, served.supervisor.reports.stacks)
-        assert sorted(thread.name for thread in report.threads) == ["gatekeep-default-0", "gatekeep-default-1"]
+        assert sorted(thread.name for thread in report.threads) == [
+            "gatekeep-default-0",
+            "gatekeep-default-1",
+        ]
         (busy,) = [thread for thread in report.threads if thread.path]
         assert (busy.method, busy.path) == ("GET", "/stuck")
         assert "in Gate.__call__" in busy.stack
@@ -577,7 +617,9 @@ def test_nothing_of_the_process_around_it_is_touched(loop: str) -> None:
     assert not threads_of_ours()
 
 
-def test_a_default_timeout_for_sockets_of_the_program_around_it_is_none_of_ours(start: Start, gate: Gate) -> None:
+def test_a_default_timeout_for_sockets_of_the_program_around_it_is_none_of_ours(
+    start: Start, gate: Gate
+) -> None:
     socket.setdefaulttimeout(0.1)
     try:
         site = start(gate)
@@ -602,22 +644,37 @@ def test_what_runs_when_the_gateway_stops_is_finished_and_all_threads_end(loop: 
         assert not client.has_answer()
         gate.open()
         assert client.read().body == b"/slow"
+        client.close()
         stopping.join(PATIENCE)
         assert not stopping.is_alive()
     assert not threads_of_ours()
     assert not site.log.find(event="group.thread_left")
 
 
-def test_a_thread_that_is_stuck_when_the_gateway_stops_is_left_behind_and_named(loop: str, gate: Gate) -> None:
+def test_a_thread_that_is_stuck_when_the_gateway_stops_is_left_behind_and_named(
+    loop: str, gate: Gate
+) -> None:
     with ExitStack() as stack:
         site = start_site(stack, gate, loop, processes=0, graceful_timeout=0.2, threads=2)  # type: ignore[arg-type]
         client = begin(site, "/stuck")
         wait_until(lambda: gate.entered == ["/stuck"])
     assert client.read().status == 502
+    client.close()
     (event,) = site.log.find(event="group.thread_left")
     assert (event["level"], event["path"]) == ("warning", "/stuck")
     assert "in Gate.__call__" in event["stack"]
     assert len(threads_of_ours()) == 1
+    gate.open()
+    wait_until(lambda: not threads_of_ours())
+
+
+def test_a_stop_that_is_in_a_hurry_waits_for_nobody(loop: str, gate: Gate) -> None:
+    with ExitStack() as stack:
+        site = start_site(stack, gate, loop, processes=0, graceful_timeout=3600)  # type: ignore[arg-type]
+        with begin(site, "/stuck"):
+            wait_until(lambda: gate.entered == ["/stuck"])
+            site.gateway.hurry()
+            stack.close()
     gate.open()
     wait_until(lambda: not threads_of_ours())
 
