@@ -26,6 +26,19 @@ EXAMPLES = Path(SOURCE).parent / "examples"
 # --- without pytest -------------------------------------------------------------------------------------------------
 
 
+def test_with_no_processes_whatever_a_test_has_made_is_served_in_its_own_process() -> None:
+    calls = []
+
+    def app(environ, start_response):  # type: ignore[no-untyped-def]
+        calls.append(environ["PATH_INFO"])
+        return apps.hello(environ, start_response)
+
+    with serving(app, processes=0) as server:
+        assert httpx.get(server.url + "/here").text == "Hello, world!"
+        assert "own_process.<locals>.app" in repr(server)
+    assert calls == ["/here"]
+
+
 @pytest.mark.parametrize("loop", list(LOOPS))
 def test_it_serves_while_the_context_lasts_and_keeps_what_is_logged(loop: str) -> None:
     with serving("apps:scripted", loop=loop, threads=2) as server:

@@ -12,7 +12,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from gatekeep._alarms import Alarm
-from gatekeep._host import MSG_PEEK, SHUT_RD, SHUT_WR, Ended, Net, Socket
+from gatekeep._host import MSG_PEEK, SHUT_RD, SHUT_WR, Ended, Socket, SocketNet
 
 READ_SIZE = 65536
 
@@ -49,7 +49,7 @@ class Channel:
     )
 
     def __init__(
-        self, net: Net, socket: Socket, alarm: Alarm | None = None, send_timeout: float = math.inf
+        self, net: SocketNet, socket: Socket, alarm: Alarm | None = None, send_timeout: float = math.inf
     ) -> None:
         self.socket = socket
         self._net = net

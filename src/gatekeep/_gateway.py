@@ -105,14 +105,15 @@ class Served:
 
 class Gateway:
     """Serves applications in daemon processes of its own, inside whatever anyio program it is put into: on addresses of its
-    own (`serving`), or as an ASGI application inside another server (`lifespan`).
+    own (`serving`), or as an ASGI application inside another server (`lifespan`). Groups with `processes = 0` run in this one.
 
     Nothing of the program around it is touched: no signal handlers, no logging configuration, no event loop policy. One gateway
     serves once at a time; make as many as you like.
 
     Args:
         settings: what to serve, where and how.
-        logger: a structlog logger (or anything with its `debug`, `info`, `warning` and `error`); without one it is silent.
+        logger: a structlog logger (or anything with its `debug`, `info`, `warning` and `error`); without one it is silent. Worker
+            threads of this process (`processes = 0`) call it, too.
         debug: whether daemon processes shall send debug events too.
         inherited: listening sockets that a gateway before this one has opened (see `Served.listeners`).
     """
@@ -149,7 +150,9 @@ class Gateway:
             waiting=sum(len(served.dispatch.entrance.admission.waiting) for served in groups),
             standing=sum(len(served.group.standing) for served in groups),
             oldest=max((served.dispatch.oldest_wait() for served in groups), default=0.0),
-            processes=tuple(pid for served in groups for pid in served.group.ready()),
+            processes=tuple(
+                pid for served in groups if not served.settings.is_embedded for pid in served.group.ready()
+            ),
         )
 
     def _status(self, addresses: tuple[str, ...]) -> GatewayStatus:
@@ -258,8 +261,9 @@ class Gateway:
         for group in self.settings.groups:
             launch = await host.run_blocking(host.processes.prepare, group.process_options)
             if launch.as_root:
+                why = "it runs in the gateway's process" if group.is_embedded else "no --user"
                 self._log.warning(
-                    "process.runs_as_root", group=group.name, reason="no --user: the application runs as root"
+                    "process.runs_as_root", group=group.name, reason=f"{why}: the application runs as root"
                 )
 
     @contextlib.asynccontextmanager
@@ -328,7 +332,9 @@ class Gateway:
         own = OWN_DESCRIPTORS + PROCESS_DESCRIPTORS * sum(group.processes for group in self.settings.groups)
         if self.settings.health_binds:
             own += HEALTH_CONNECTIONS
-        allowed = (host.net.descriptors() - own) // 3
+        # Where no other process has the hop's other end, that is one of ours, too.
+        each = 4 if any(group.is_embedded for group in self.settings.groups) else 3
+        allowed = (host.net.descriptors() - own) // each
         if allowed < min(wanted, FEW_CONNECTIONS):
             self._log.warning(
                 "accept.limited", reason="few descriptors (ulimit -n)", connections=max(allowed, 1)

@@ -11,6 +11,7 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup
 
+from gatekeep._embedded import EmbeddedSupervisor
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger
 from gatekeep._group import Group
@@ -38,7 +39,7 @@ class ServedGroup:
     settings: GroupSettings
     group: Group
     dispatch: HopDispatch
-    supervisor: Supervisor
+    supervisor: Supervisor | EmbeddedSupervisor
 
     def health(self) -> GroupState:
         """What is known of its health now."""
@@ -67,7 +68,7 @@ class ServedGroup:
             state=group.describe_state(),
             failure=supervisor.failure(),
             processes=supervisor.reports.status(),
-            wanted=group.processes,
+            wanted=self.settings.processes,
             waiting=len(self.dispatch.entrance.admission.waiting),
             standing=len(group.standing),
             oldest=self.dispatch.oldest_wait(),
@@ -95,7 +96,9 @@ def open_groups(
     """
     with contextlib.ExitStack() as homes:
         yield [
-            _open(
+            _open_embedded(host, group, settings, counters, log, relieve, debug)
+            if group.is_embedded
+            else _open(
                 host, homes.enter_context(_home(host, group)), group, settings, counters, log, relieve, debug
             )
             for group in settings.groups
@@ -119,6 +122,25 @@ def _open(
         apps=apps_of(settings, whole), folders=folders_of(settings, whole), module_path=_module_path(), debug=debug,
         develops=whole.reload.reload, gives_up=len(whole.groups) == 1,
     )  # fmt: skip
+    return ServedGroup(settings, group, dispatch, supervisor)
+
+
+def _open_embedded(
+    host: Host,
+    settings: GroupSettings,
+    whole: Settings,
+    counters: Counters,
+    log: Logger,
+    relieve: Callable[[], None],
+    debug: bool,
+) -> ServedGroup:
+    group = Group(settings.name, 1, "")
+    supervisor = EmbeddedSupervisor(
+        host.net, host.clock, settings, group, log, apps=apps_of(settings, whole), debug=debug
+    )
+    dispatch = HopDispatch(
+        supervisor.net, host.clock, group, settings.in_effect, counters, log, relieve=relieve
+    )
     return ServedGroup(settings, group, dispatch, supervisor)
 
 
@@ -176,6 +198,16 @@ def folders_of(group: GroupSettings, settings: Settings) -> list[str]:
     return list(dict.fromkeys([*map(os.path.abspath, group.python_path), *own]))
 
 
+def share_module_path(settings: Settings) -> None:
+    """For a program that is nothing but the gateway: groups that run in this process find their modules as others would.
+
+    (A program of somebody else's has its own module path, which is none of our business.)
+    """
+    embedded = [group for group in settings.groups if group.is_embedded]
+    folders = [folder for group in embedded for folder in folders_of(group, settings)]
+    sys.path[:] = dict.fromkeys([*folders, *sys.path])
+
+
 def _module_path() -> list[str]:
     """This interpreter's module path, as other processes may use it, without the folder of the console script."""
     script = os.path.dirname(os.path.abspath(sys.argv[0])) if sys.argv[0].endswith("gatekeep") else None
@@ -186,7 +218,7 @@ async def start_groups(groups: list[ServedGroup], tasks: TaskGroup) -> None:
     """Start all of them side by side; returns when each has a process that is ready, or fails to get one while another has.
 
     Raises:
-        CannotStart: none of them could.
+        CannotStart: none of them could, or one that runs in this process could not.
     """
     async with anyio.create_task_group() as starting:
         for served in groups:

@@ -1,6 +1,7 @@
 """What an application may hook into: the data of the request that runs, and events that it is told.
 
-Loaded by daemon processes, so it knows no front. There `pool/_announce` tells; in any other program nobody does.
+Loaded by daemon processes, so it knows no front. There `pool/_announce` tells, and in a program whose gateway has a group with
+`processes = 0`; in any other program nobody does.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ class ProcessStopping(Event):
     """This daemon process accepts no more requests and will end; those that it has may still run.
 
     Told once, in a thread of its own; the end waits for the subscribers, within graceful-timeout and shutdown-timeout. A process
-    that crashes, is killed, or ends before it was ready tells nothing.
+    that crashes, is killed, or ends before it was ready tells nothing. With `processes = 0` it is told when the gateway stops,
+    once for each such group, and the process may go on.
 
     Attributes:
         trigger: what asked for it, as in the log: a setting's name (`maximum-requests`, `script-reloading`, …), `reload`,
@@ -154,7 +156,8 @@ def subscribe_events(callback: C) -> C:
 
     Subscribe where the application is loaded. Events of a request come in its worker's thread, one subscriber after the other, in
     the order of subscription. What one raises is logged (`hook.failed`) and harms nothing. One that does not end is interrupted
-    after request-timeout, as a request is. In a program that is no daemon process of gatekeep nothing is ever told.
+    after request-timeout, as a request is. In a program that is no daemon process of gatekeep, and has
+    no group with `processes = 0`, nothing is ever told.
 
     Raises:
         TypeError: it cannot be called.

@@ -107,7 +107,35 @@ class Peer:
     server: tuple[str, str]
 
 
-class Net(Protocol):
+class SocketNet(Protocol):
+    """What a connection is waited for with, whatever it is."""
+
+    def waiter(self, socket: Socket | Listener) -> Waiter:
+        """The waiter for a socket; its one registration with the event loop lives in it."""
+
+    def unread(self, socket: Socket) -> int:
+        """How much of what was sent over a UNIX socket its peer has not read yet; 0 means that it has read all, or is gone."""
+
+    def abort(self, socket: Socket) -> None:
+        """Close with a reset instead of an orderly end."""
+
+
+class HopNet(SocketNet, Protocol):
+    """Connections to the workers of a group."""
+
+    def connect(self, address: str) -> Socket:
+        """A connection to a group's listener.
+
+        Raises:
+            BlockingIOError: its backlog is full.
+            OSError: as `connect` does.
+        """
+
+    def describe(self, address: str) -> str:
+        """An address of `connect` and who we are, for people: "/run/user/33/…/default.sock as user www-data"."""
+
+
+class Net(HopNet, Protocol):
     """Sockets."""
 
     def listen(self, bind: Bind, backlog: int) -> Sequence[tuple[Listener, str]]:
@@ -131,28 +159,8 @@ class Net(Protocol):
             OSError: as `accept` does.
         """
 
-    def connect(self, address: str) -> Socket:
-        """A connection to a group's listener.
-
-        Raises:
-            BlockingIOError: its backlog is full.
-            OSError: as `connect` does.
-        """
-
-    def describe(self, address: str) -> str:
-        """An address of `connect` and who we are, for people: "/run/user/33/…/default.sock as user www-data"."""
-
     def descriptors(self) -> int:
         """How many descriptors this process may have."""
-
-    def waiter(self, socket: Socket | Listener) -> Waiter:
-        """The waiter for a socket; its one registration with the event loop lives in it."""
-
-    def unread(self, socket: Socket) -> int:
-        """How much of what was sent over a UNIX socket its peer has not read yet; 0 means that it has read all, or is gone."""
-
-    def abort(self, socket: Socket) -> None:
-        """Close with a reset instead of an orderly end."""
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ from gatekeep._deadlines import describe_fire
 from gatekeep._errors import CannotStart, SettingsError
 from gatekeep._events import Logger
 from gatekeep._gateway import Gateway, Served
-from gatekeep._groups import apps_of
+from gatekeep._groups import apps_of, share_module_path
 from gatekeep._handover import Handover, Origin, Successor
 from gatekeep._host_real import own_children
 from gatekeep._keeper import Keeper
@@ -96,6 +96,7 @@ class Program:
         return status
 
     async def _serve(self) -> None:
+        share_module_path(self._settings)
         with anyio.CancelScope() as self._starting:
             async with self._gateway.serving() as served:
                 self._starting = None
@@ -196,7 +197,7 @@ def _described_group(settings: Settings, group: GroupSettings) -> dict[str, Any]
         "app": ", ".join(map(str, apps_of(group, settings))),
         "processes": group.processes,
         "threads": group.threads,
-        "request_timeout": describe_fire(group.request_timeout, group.threads),
+        "request_timeout": describe_fire(group.in_effect.request_timeout, group.threads),
     }
 
 

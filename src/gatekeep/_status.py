@@ -43,7 +43,7 @@ class GroupStatus:
         failure: why the last start failed; empty where it did not, or a reload was asked for after it began.
         next_start: in how many seconds another start is tried after that; 0.0 where it is under way, or none failed.
         processes: those that live.
-        wanted: how many it should have.
+        wanted: how many it should have; 0 where its application runs in the gateway's process, which is then the only one.
         waiting: requests that wait for a place in the backlog; `standing`: that stand there; `oldest`: for how many seconds the
             oldest of both.
     """

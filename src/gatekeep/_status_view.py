@@ -32,7 +32,12 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _group(group: GroupStatus) -> Iterator[str]:
-    yield f"group {group.name}: {group.state}, {len(group.processes)} of {group.wanted} processes"
+    where = (
+        f"{len(group.processes)} of {group.wanted} processes"
+        if group.wanted
+        else "in the gateway's own process"
+    )
+    yield f"group {group.name}: {group.state}, {where}"
     if group.failure:
         yield f"  the last start failed: {group.failure}"
     if group.next_start:

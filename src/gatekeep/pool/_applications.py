@@ -16,7 +16,7 @@ from gatekeep.settings._app import AppTarget, parse_app
 
 
 class Applications:
-    """Made on the main thread, when all that is known beforehand is loaded; `find` is for the worker threads.
+    """Made when all that is known beforehand is loaded; `find` is for the worker threads.
 
     Args:
         targets: where they are, by the names that requests ask for them by; the group's own application first.

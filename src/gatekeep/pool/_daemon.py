@@ -17,44 +17,34 @@ import socket
 import sys
 import time
 import traceback
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from gatekeep import _hooks
 from gatekeep._deadlines import is_stale
-from gatekeep._events import request_name
 from gatekeep._host import DUMP_SIGNAL
 from gatekeep.lifecycle import _triggers
-from gatekeep.lifecycle._control import DaemonSettings, Failed, Ready, Stacks, Thread, Wish
+from gatekeep.lifecycle._control import DaemonSettings, Failed, Ready, Stacks, Wish
 from gatekeep.lifecycle._drain import Order
 from gatekeep.lifecycle._slots import Board, RowState, board_size
 from gatekeep.lifecycle._triggers import Trigger
 from gatekeep.pool._announce import Farewell
 from gatekeep.pool._applications import Applications
 from gatekeep.pool._control import Control, Guard
-from gatekeep.pool._disconnected import Disconnected
-from gatekeep.pool._fork import became_child, end_if_child
-from gatekeep.pool._input import body_stream
+from gatekeep.pool._fork import became_child
 from gatekeep.pool._listener import Listener
 from gatekeep.pool._loader import LoadError, import_scripts
-from gatekeep.pool._log import LogSocket, OutputStream, capture_output, current_request, format_error
+from gatekeep.pool._log import LogSocket, OutputStream, capture_output
 from gatekeep.pool._memory import Memory
 from gatekeep.pool._monitor import Monitor
-from gatekeep.pool._pickup import pick_up
 from gatekeep.pool._region import Region
-from gatekeep.pool._respond import Responder
 from gatekeep.pool._script import module_folders
+from gatekeep.pool._service import Service, threads_of
 from gatekeep.pool._setup import set_up, show_as, stacks_of
-from gatekeep.pool._stacks import all_stacks
 from gatekeep.pool._threads import Crew, Worker
-from gatekeep.pool._wsgi import base_environ, run as run_application
+from gatekeep.pool._wsgi import base_environ
 from gatekeep.settings._app import AppTarget
-from gatekeep.transport._wire import Envelope
 
 DRAIN_LOOK = 0.05
 """Seconds between looks whether a process that is to end has become idle."""
-
-MOST_STACKS = 1 << 20
-"""Characters of all threads' stacks: what is sent over the control socket has its limit (`_frames.LIMIT`)."""
 
 ANSWER_TIME = 1.0
 """Seconds in which the monitor has told the front of a request that has become stale: each of them gets its own 504."""
@@ -187,20 +177,20 @@ class Daemon:
     ) -> None:
         self._applications = applications
         self._folders = module_folders() if settings.tells_folders else []
-        self._memory = Memory()
         self._rejects = settings.script_reloading == "strict"
         self._listener = listener
         self._log = log
-        self._finish_lines = tuple(stream.lines.finish_line for stream in output)
-        self._pid = os.getpid()
         self._stack_size = settings.stack_size
         self._shutdown_timeout = settings.shutdown_timeout
-        self._queue_timeout = settings.queue_timeout
-        self._socket_timeout = settings.socket_timeout
         self._row = board.row(settings.row)
-        self._base = base_environ(
+        base = base_environ(
             threads=settings.threads, processes=settings.processes, group=settings.group, errors=output[1]
         )
+        self._service = Service(
+            applications, base, self._row, log,
+            queue_timeout=settings.queue_timeout, socket_timeout=settings.socket_timeout, memory=Memory(),
+            finish_lines=[stream.lines.finish_line for stream in output], rejects=self._is_outdated,
+        )  # fmt: skip
         self._crew = Crew(listener, settings.threads, self._serve, self._row)
         self._maximum_requests = settings.maximum_requests
         self._inactivity_timeout = settings.inactivity_timeout
@@ -225,7 +215,7 @@ class Daemon:
 
     def serve(self, control: Control) -> None:
         """Serve until the gateway orders the end (see `_drain.Order`), and nothing runs any more or shutdown-timeout is over."""
-        self._row.set_pid(self._pid)
+        self._row.set_pid(os.getpid())
         self._start_threads(control)
         # Before the first accept: only of a process that was ready is it believed that it had connections in hand.
         control.send(Ready(control.load_time, self._folders))
@@ -307,15 +297,7 @@ class Daemon:
             self._control.beat()
 
     def _stacks(self) -> Stacks:
-        """What all threads do, the workers first."""
-        workers = {worker.region.ident: worker for worker in self._crew.workers}
-        now = time.monotonic()
-        threads, size = [], 0
-        for found in all_stacks():
-            size += len(found.stack)
-            stack = found.stack if size < MOST_STACKS else "… there are too many"
-            threads.append(_describe(found.name, stack, workers.get(found.ident), now))
-        return Stacks(sorted(threads, key=lambda thread: (thread.number < 0, thread.number)))
+        return Stacks(threads_of(self._crew.workers))
 
     def _is_idle(self) -> bool:
         """Whether nothing runs that will end: a stale request is not waited for, once its client has its answer."""
@@ -336,28 +318,8 @@ class Daemon:
         return [*ours, self._listener.socket.fileno(), self._log.fileno()]
 
     def _serve(self, hop: socket.SocketType, worker: Worker) -> None:
-        accepted = worker.accepted_at
-        envelope = pick_up(
-            hop, self._pid, worker.number, accepted, queue_timeout=self._queue_timeout,
-            socket_timeout=self._socket_timeout, rejects=self._is_outdated, log=self._log,
-        )  # fmt: skip
-        if envelope is None:
-            return
-        self._row.begin(worker.number, envelope.request, accepted)
-        token = current_request.set(envelope.request)
-        _hooks.current_data.set({})
-        try:
-            self._run(hop, envelope, worker, accepted)
-        except Exception as error:
-            self._log.error("run.failed", reason="a fault of the gateway", traceback=format_error(error))
-        finally:
-            end_if_child()
-            for finish_line in self._finish_lines:
-                finish_line()
-            current_request.reset(token)
-            _hooks.current_data.set(None)
-            self._row.end(worker.number)
-        if self._maximum_requests and self._crew.served >= self._maximum_requests:
+        has_run = self._service.serve(hop, worker)
+        if has_run and self._maximum_requests and self._crew.served >= self._maximum_requests:
             self._wish(_triggers.MAXIMUM_REQUESTS, f"it has had {self._maximum_requests} requests")
 
     def _is_outdated(self) -> bool:
@@ -370,41 +332,7 @@ class Daemon:
             self._stop_accepting()
         return self._rejects
 
-    def _run(self, hop: socket.SocketType, envelope: Envelope, worker: Worker, accepted: float) -> None:
-        environ: dict[str, Any] = envelope.environ
-        environ.update(self._base)
-        _stamp(environ, envelope, accepted)
-        environ["gatekeep.disconnected"] = Disconnected(hop)
-        method = environ["REQUEST_METHOD"]
-        responder = Responder(hop, method, self._socket_timeout, worker.region, self._memory)
-        body = body_stream(envelope, hop, self._socket_timeout, worker.region)
-        run_application(
-            self._applications.find(envelope.app), environ, body, responder,
-            worker.region, envelope.request, time.monotonic, self._log,
-        )  # fmt: skip
-
     def close_in_child(self) -> None:
         """Close what belongs to the parent, in a child that the application forked."""
         self._listener.close_in_child()
         self._crew.close_in_child()
-
-
-def _describe(name: str, stack: str, worker: Worker | None, now: float) -> Thread:
-    """One thread, as the gateway is told of it."""
-    if worker is None:
-        return Thread(name, -1, 0, "", "", 0.0, stack)
-    region = worker.region
-    if not region.request:
-        return Thread(name, worker.number, 0, "", "", 0.0, stack)
-    elapsed = region.elapsed(now)
-    return Thread(name, worker.number, abs(region.request), region.method, region.path, elapsed, stack)
-
-
-def _stamp(environ: dict[str, Any], envelope: Envelope, accepted: float) -> None:
-    """The request's name and its stamps, in seconds since the epoch as mod_wsgi's are."""
-    offset = envelope.wall - envelope.stamp
-    environ["gatekeep.request_id"] = request_name(envelope.request)
-    environ["gatekeep.request_start"] = envelope.began + offset
-    environ["gatekeep.queue_start"] = envelope.wall
-    environ["gatekeep.daemon_start"] = accepted + offset
-    environ["gatekeep.application_start"] = time.monotonic() + offset

@@ -1,4 +1,5 @@
-"""Finds the application. Runs on the daemon's main thread, once, before the process says that it is ready."""
+"""Finds the application. Runs once, before the process says that it is ready: on a daemon's main thread, or on one of its own in
+the gateway's process."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ class LoadError(Exception):
 
 
 def load(target: AppTarget, separate: str = "") -> Application:
-    """Import the target and return the application.
+    """Import the target, unless it is here already, and return the application.
 
     Args:
         separate: a script is loaded once for each such name (mod_wsgi's application group); modules are shared nevertheless.
@@ -40,6 +41,8 @@ def load(target: AppTarget, separate: str = "") -> Application:
     Raises:
         LoadError: there is no such thing, it is not callable, or its code raised.
     """
+    if target.callable is not None:
+        return target.callable
     module = _module(target, separate)
     found = _attribute(module, target)
     if target.factory:

@@ -15,7 +15,7 @@ import traceback
 from contextvars import ContextVar
 from typing import Any
 
-from gatekeep._events import request_name
+from gatekeep._events import Logger, request_name
 from gatekeep.lifecycle._control import LogRecord, encode_log
 
 PATIENCE_MS = 100
@@ -127,10 +127,42 @@ class LogSocket:
         return True
 
 
+class DirectLog:
+    """A logger for worker threads of the gateway's own process: says at once, in the thread, what `LogSocket` sends.
+
+    Args:
+        fields: what every record has.
+    """
+
+    def __init__(self, log: Logger, *, debug: bool, **fields: Any) -> None:
+        self._log = log
+        self._debug = debug
+        self._fields = fields
+
+    def debug(self, event: str, **fields: Any) -> None:
+        if self._debug:
+            self._log.debug(event, **self._complete(fields))
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._log.info(event, **self._complete(fields))
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._log.warning(event, **self._complete(fields))
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._log.error(event, **self._complete(fields))
+
+    def _complete(self, fields: dict[str, Any]) -> dict[str, Any]:
+        number = current_request.get()
+        named = {"request_id": request_name(number)} if number else {}
+        texts = {name: sendable(value) for name, value in fields.items() if isinstance(value, str)}
+        return self._fields | named | fields | texts
+
+
 class _Lines(io.RawIOBase):
     """Turns what is written into `app.output` records, one for every write that ends a line; each thread has its own line."""
 
-    def __init__(self, log: LogSocket, name: str, fd: int) -> None:
+    def __init__(self, log: Logger, name: str, fd: int) -> None:
         self._say = log.warning if name == "stderr" else log.info
         self._stream = name
         self._fd = fd
@@ -169,7 +201,7 @@ class _Lines(io.RawIOBase):
 class OutputStream(io.TextIOWrapper):
     """A text stream whose lines go to the log."""
 
-    def __init__(self, log: LogSocket, name: str, fd: int) -> None:
+    def __init__(self, log: Logger, name: str, fd: int) -> None:
         self.lines = _Lines(log, name, fd)
         # Unbuffered, as `python -u` does it: `print` and `logging` reach the log at once and in order.
         raw: Any = self.lines

@@ -21,9 +21,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from typing import Protocol
 
 from gatekeep.lifecycle._slots import Row
-from gatekeep.pool._listener import Listener
 from gatekeep.pool._patience import GIVE_WAY, LOOK, REST, WORTHWHILE, pause_before_wait
 from gatekeep.pool._region import Region
 
@@ -43,6 +43,7 @@ class Worker:
         hop: the connection that it serves.
         accepted_at: when it accepted that one (`time.monotonic`).
         region: where the application may be interrupted.
+        thread: its thread, once that was started.
         computed: the CPU time that it had used by then, where this request is measured; else negative.
         slept: how often it had slept by then.
     """
@@ -53,6 +54,7 @@ class Worker:
         self.computed = -1.0
         self.slept = 0
         self.region = Region()
+        self.thread: threading.Thread | None = None
         self.hop: socket.SocketType | None = None
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -75,17 +77,46 @@ class Worker:
 Serve = Callable[[socket.SocketType, Worker], None]
 
 
+class Listener(Protocol):
+    """Where connections come from: `_listener.Listener`, or `_inbox.Inbox`."""
+
+    def wait(self, *, busy: bool) -> None: ...
+    def accept_nowait(self) -> socket.SocketType | None: ...
+    def wake(self) -> None: ...
+
+
+class Load(Protocol):
+    """How busy the process is: see `CpuLoad`."""
+
+    def share(self, now: float) -> float: ...
+
+
 class Crew:
     """The worker threads. `serve` is called with each connection, in the worker's thread, and must not raise.
 
     All that the threads share is made before the first of them starts.
 
+    Args:
+        row: their row on the scoreboard.
+        name: what the threads' names begin with.
+        load: how much of one CPU the process uses, where that is no matter of these threads alone.
+
     Attributes:
         served: connections that were accepted.
     """
 
-    def __init__(self, listener: Listener, threads: int, serve: Serve, row: Row) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        threads: int,
+        serve: Serve,
+        row: Row,
+        *,
+        name: str = "gatekeep-worker",
+        load: Load | None = None,
+    ) -> None:
         self._listener = listener
+        self._name = name
         self._serve = serve
         self._row = row
         self._mutex = threading.Lock()
@@ -104,7 +135,7 @@ class Crew:
         self.served = 0
         self._lengthy = False
         self._usual_wait = 0.0
-        self._load = CpuLoad()
+        self._load = load or CpuLoad()
         self.workers = [Worker(number) for number in range(threads)]
 
     def start(self) -> None:
@@ -114,8 +145,10 @@ class Crew:
             RuntimeError: the system has no room for so many.
         """
         for worker in self.workers:
-            name = f"gatekeep-worker-{worker.number}"
-            threading.Thread(target=self._work, args=(worker,), name=name, daemon=True).start()
+            name = f"{self._name}-{worker.number}"
+            thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
+            thread.start()
+            worker.thread = thread
 
     def open(self) -> None:
         """Accept connections from now on."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 
@@ -11,19 +13,22 @@ from gatekeep._errors import SettingsError
 
 @attrs.frozen
 class AppTarget:
-    """Where the application is. Make it with `parse_app`.
+    """Where the application is. Make it with `parse_app`, or `target_of` a callable.
 
     Attributes:
         module: a dotted module name, or empty where `path` is given.
         path: a script's path.
         attribute: a dotted name in it; empty for `application`, then `app`.
         factory: whether that is to be called, without arguments, for the application.
+        callable: the application itself, where it was given as such; what the others say is then its name, which need not lead
+            to it.
     """
 
     module: str = ""
     path: str = ""
     attribute: str = ""
     factory: bool = False
+    callable: Callable[..., Any] | None = attrs.field(default=None, eq=False, repr=False)
 
     def __str__(self) -> str:
         place = self.path or self.module
@@ -56,22 +61,52 @@ def parse_app(text: str, *, factory: bool = False) -> AppTarget:
     )
 
 
-def _app_text(app: object) -> str:
-    """An application as text that another process can find; callables that it could not find are refused."""
-    if isinstance(app, str):
-        return app
-    module, name = getattr(app, "__module__", None), getattr(app, "__qualname__", None)
-    if not module or not name:
-        raise SettingsError(
-            f"app = {app!r}: daemon processes must find it by name: give it as 'module:callable'"
-        )
-    if module == "__main__" or "<" in name:
-        raise SettingsError(
-            f"app = {app!r}: daemon processes cannot reach {'the main program' if module == '__main__' else 'a local function'}: "
-            "put it at the top level of a module of its own and give it as 'module:callable'"
-        )
-    return f"{module}:{name}"
-
-
 def target_of(value: object) -> AppTarget:
-    return value if isinstance(value, AppTarget) else parse_app(_app_text(value))
+    """The target that a text, a target or a callable stands for.
+
+    Raises:
+        SettingsError: it is none of these.
+    """
+    if isinstance(value, AppTarget):
+        return value
+    if isinstance(value, str):
+        return parse_app(value)
+    if not callable(value):
+        raise SettingsError(f"app = {value!r}: allowed is module:callable, a script's path or a callable")
+    if not why_unreachable(value):
+        return attrs.evolve(parse_app(":".join(_name(value))), callable=value)
+    # Two that have one name are two applications.
+    module, name = _name(value)
+    kind = type(value)
+    place = f"{name or kind.__qualname__}@{id(value):x}"
+    return AppTarget(module=module or kind.__module__, attribute=place, callable=value)
+
+
+def _name(app: object) -> tuple[str, str]:
+    return str(getattr(app, "__module__", None) or ""), str(getattr(app, "__qualname__", None) or "")
+
+
+def why_unreachable(app: object) -> str:
+    """Why another process cannot find a callable by its name, and what to do; empty where it can."""
+    module, name = _name(app)
+    if not module or not name:
+        return "daemon processes must find it by name: give it as 'module:callable'"
+    if module == "__main__" or "<" in name:
+        place = "the main program" if module == "__main__" else "a local function"
+        return (
+            f"daemon processes cannot reach {place}: put it at the top level of a module of its own and give it as "
+            "'module:callable'"
+        )
+    try:
+        parse_app(f"{module}:{name}")
+    except SettingsError:
+        return "daemon processes cannot find it by that name: give it as 'module:callable'"
+    return ""
+
+
+def check_reachable(target: AppTarget) -> None:
+    """Raise `SettingsError` if daemon processes could not find the application."""
+    app = target.callable
+    reason = "" if app is None else why_unreachable(app)
+    if reason:
+        raise SettingsError(f"app = {app!r}: {reason}, or run it in this process with processes = 0")

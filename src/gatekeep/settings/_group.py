@@ -10,7 +10,8 @@ import attrs
 from gatekeep._deadlines import fire_after
 from gatekeep._errors import SettingsError
 from gatekeep._process_options import ProcessOptions, check_variable, parse_umask, parse_variables
-from gatekeep.settings._app import AppTarget, parse_app, target_of
+from gatekeep.settings import _embedded
+from gatekeep.settings._app import AppTarget, check_reachable, parse_app, target_of
 from gatekeep.settings._spec import Spec, never_if_zero, setting, several
 
 
@@ -51,7 +52,7 @@ _FOLDER: dict[str, Any] = {"pattern": r"[^\0\ud800-\udfff]*", "described": "a fo
 
 @attrs.frozen(kw_only=True)
 class GroupSettings:
-    """A process group: N daemon processes of M worker threads that run one application."""
+    """A process group: N daemon processes of M worker threads that run one application, or M threads of the gateway itself."""
 
     name: str = setting(
         "default",
@@ -68,15 +69,15 @@ class GroupSettings:
     )
     processes: int = setting(
         2,
-        "Daemon processes.",
-        least=1,
+        "Daemon processes. 0: the application runs in the gateway's own process, where nothing can end what hangs.",
+        least=0,
         most=1024,
         aliases=("-w", "--workers"),
         precedent="the specification's starter configuration",
     )
     threads: int = setting(
         5,
-        "Worker threads in each daemon process.",
+        "Worker threads in each process.",
         least=1,
         most=1024,
         aliases=("--blocking-threads",),
@@ -343,6 +344,22 @@ class GroupSettings:
         most=1 << 60,
         precedent="mod_wsgi",
     )
+
+    def __attrs_post_init__(self) -> None:
+        if self.is_embedded:
+            _embedded.check(self)
+        elif self.app is not None:
+            check_reachable(self.app)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it has no processes, and its application runs in the gateway's own."""
+        return self.processes == 0
+
+    @property
+    def in_effect(self) -> GroupSettings:
+        """The settings as they count: in the gateway's own process many are off (see `_embedded`)."""
+        return _embedded.in_effect(self) if self.is_embedded else self
 
     @property
     def process_options(self) -> ProcessOptions:

@@ -13,13 +13,16 @@ import attrs
 
 from gatekeep._errors import SettingsError
 from gatekeep._trust import trusts_everyone
-from gatekeep.settings._app import AppTarget
+from gatekeep.settings._app import AppTarget, check_reachable
 from gatekeep.settings._bind import DEFAULT_PORT, Bind, BindKind, binds_of, health_binds_of
 from gatekeep.settings._group import GroupSettings
 from gatekeep.settings._http import HttpSettings
 from gatekeep.settings._mount import MountSettings
 from gatekeep.settings._reload import ReloadSettings
 from gatekeep.settings._spec import Spec, never_if_zero, setting
+
+APACHE_TIMEOUT = 60.0
+"""Seconds: the default of Apache's Timeout, which in embedded mode governs what socket-timeout and its kin do otherwise."""
 
 
 @attrs.frozen(kw_only=True)
@@ -116,10 +119,14 @@ class Settings:
 
     @property
     def response_socket_timeout(self) -> float:
-        """response-socket-timeout in seconds, `math.inf` for never ("defaults to the value of socket-timeout")."""
+        """response-socket-timeout in seconds, `math.inf` for never ("defaults to the value of socket-timeout").
+
+        Where no group has a hop it is the front's own patience with clients that do not read, as Apache's Timeout is there.
+        """
         given = self.http.response_socket_timeout
         if given is None:
-            return max(group.socket_timeout_or_default for group in self.groups)
+            daemons = [group.socket_timeout_or_default for group in self.groups if not group.is_embedded]
+            return max(daemons, default=APACHE_TIMEOUT)
         return never_if_zero(given)
 
     def trusts_anybody(self) -> Mapping[str, str]:
@@ -137,7 +144,8 @@ class Settings:
         """Settings for one application, everything else at its default unless named.
 
         Args:
-            app: `module:callable`, `module`, `module:factory()`, a script's path, or a callable that other processes can import.
+            app: `module:callable`, `module`, `module:factory()`, a script's path, or a callable that other processes can import;
+                with `processes=0` any callable.
             options: any setting of `Settings`, `HttpSettings` or `GroupSettings` by its name; `profile` is `tuned` (nothing but
                 the defaults), `express` or `directive`.
 
@@ -180,6 +188,16 @@ def check_mounts(mounts: Sequence[MountSettings], groups: Sequence[GroupSettings
             raise SettingsError(f"groups.{group.name}: no mount leads to it")
         if group.app is None and any(mount.app is None for mount in its):
             raise SettingsError(f"groups.{group.name}: app is needed, or one for each of its mounts")
+        for mount in () if group.is_embedded else its:
+            if mount.app is not None:
+                _check_reachable(mount, mount.app)
+
+
+def _check_reachable(mount: MountSettings, app: AppTarget) -> None:
+    try:
+        check_reachable(app)
+    except SettingsError as error:
+        raise SettingsError(f"mounts: {mount}: {error}") from None
 
 
 for _class in (Settings, GroupSettings, HttpSettings, ReloadSettings, MountSettings):

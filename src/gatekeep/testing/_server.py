@@ -42,14 +42,15 @@ class Server:
     """
 
     def __init__(self, app: App, *, loop: str, debug: bool, settings: dict[str, Any]) -> None:
-        self.app = _findable(app)
+        is_embedded = settings.get("processes", settings.get("workers")) == 0
+        served = app if is_embedded else _findable(app)
+        self.app = served if isinstance(served, str) else repr(served)
         self.url = ""
         self.addresses: tuple[str, ...] = ()
         self._events = Events(debug=debug)
         self._mark = uuid.uuid4().hex
-        self._gateway = Gateway(
-            Settings.for_app(self.app, **_completed(settings, self._mark)), logger=self._events, debug=debug
-        )
+        completed = _completed(settings, "" if is_embedded else self._mark)
+        self._gateway = Gateway(Settings.for_app(served, **completed), logger=self._events, debug=debug)
         self._running = ExitStack()
         self._start(*_backend(loop))
 
@@ -128,7 +129,7 @@ def serving(app: App, *, loop: str = "asyncio", debug: bool = False, **settings:
 
     Args:
         app: as for `gatekeep serve`, or a callable at the top level of a module or of a test's file. Processes import it anew, so
-            they see nothing of what a test has patched.
+            they see nothing of what a test has patched. With `processes=0` it runs in the test's own process: any callable.
         loop: the gateway's event loop: "asyncio", "uvloop" or "trio".
         debug: whether events at debug are kept, too.
         settings: any setting of `gatekeep.Settings.for_app` by its name.
@@ -157,10 +158,12 @@ def _backend(loop: str) -> tuple[str, dict[str, Any]]:
 
 
 def _completed(settings: dict[str, Any], mark: str) -> dict[str, Any]:
-    """With the defaults of tests, and the mark in the processes' environment."""
+    """With the defaults of tests, and the mark in the processes' environment, where there is one."""
     named = {"bind": "binds", "workers": "processes"}
     given = {named.get(name, name) for name in settings}
     defaults = {name: value for name, value in DEFAULTS.items() if name not in given}
+    if not mark:
+        return {**defaults, **settings}
     env = settings.get("env", ())
     env = [env] if isinstance(env, str) else [*env]
     return {**defaults, **settings, "env": [*env, f"{MARK}={mark}"]}

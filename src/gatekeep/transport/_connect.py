@@ -12,7 +12,7 @@ from gatekeep._alarms import Alarm
 from gatekeep._channel import Channel
 from gatekeep._errors import ConnectExpired, ConnectFailed, Overloaded
 from gatekeep._group import Group
-from gatekeep._host import OVERLOAD, Clock, Net
+from gatekeep._host import OVERLOAD, Clock, HopNet
 from gatekeep.transport._admission import NEWEST, Admission
 from gatekeep.transport._backoff import connect_pauses
 
@@ -77,7 +77,7 @@ class Entrance:
 
     def __init__(
         self,
-        net: Net,
+        net: HopNet,
         clock: Clock,
         group: Group,
         *,

@@ -11,7 +11,7 @@ from gatekeep._channel import Channel, WaitExpired
 from gatekeep._errors import ClientLeft, NeverClaimed, QueueExpired, QueueOverdue, StartsFail
 from gatekeep._events import DEBUG, Logger, Record, request_name, says
 from gatekeep._group import Group
-from gatekeep._host import Clock, Net
+from gatekeep._host import Clock, HopNet
 from gatekeep._stages import Stage
 from gatekeep._statistics import Counters
 from gatekeep.settings._group import GroupSettings
@@ -65,7 +65,7 @@ class HopDispatch:
 
     def __init__(
         self,
-        net: Net,
+        net: HopNet,
         clock: Clock,
         group: Group,
         settings: GroupSettings,
@@ -81,7 +81,7 @@ class HopDispatch:
             net,
             clock,
             group,
-            few=max(2, settings.threads // 2) * settings.processes,
+            few=max(2, settings.threads // 2) * group.processes,
             most=settings.max_waiting,
             timeout=settings.connect_timeout,
             send_timeout=socket_timeout,
