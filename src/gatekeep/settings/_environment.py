@@ -14,7 +14,8 @@ PREFIX = "GATEKEEP_"
 ARGUMENTS = "GATEKEEP_CMD_ARGS"
 """Flags, as on the command line: what container images need. gunicorn's GUNICORN_CMD_ARGS."""
 
-CONFIG, APP, PROFILE = "GATEKEEP_CONFIG", "GATEKEEP_APP", "GATEKEEP_PROFILE"
+CONFIG, FROM = "GATEKEEP_CONFIG", "GATEKEEP_FROM"
+APP, PROFILE = "GATEKEEP_APP", "GATEKEEP_PROFILE"
 
 
 def environment_layers(environment: Mapping[str, str], own: frozenset[str] = frozenset()) -> Iterator[Layer]:
@@ -28,7 +29,7 @@ def environment_layers(environment: Mapping[str, str], own: frozenset[str] = fro
     """
     known = declared()
     for variable, text in environment.items():
-        if not variable.startswith(PREFIX) or variable in own or variable in (ARGUMENTS, CONFIG):
+        if not variable.startswith(PREFIX) or variable in own or variable in (ARGUMENTS, CONFIG, FROM):
             continue
         name = plain_name(variable.removeprefix(PREFIX).lower())
         if variable in (APP, PROFILE):
