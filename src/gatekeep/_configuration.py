@@ -68,7 +68,7 @@ class Sources:
         """
         typed, lines = self._typed()
         spoken = [*environment_layers(self.environment, frozenset({VARIABLE})), *lines, typed]
-        self._enter(server_settings_from(spoken).chdir, enter)
+        self._enter(server_settings_from(_replaced(spoken)[0]).chdir, enter)
         path = self._file()
         translation = self.translated()
         if translation is not None:

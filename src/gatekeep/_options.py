@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, cast
 
 import attrs
 import click
@@ -31,8 +32,9 @@ FOREIGN = {f"foreign_{number}": flag for number, flag in enumerate(all_flags())}
 
 def configured(command: Command) -> Command:
     """Give a command the argument APP, a flag for each setting, and those that say where else settings are."""
-    for name, flag in FOREIGN.items():
-        command = _foreign_option(name, flag)(command)
+    for foreign in _foreign_options():
+        # One object for all commands: it takes a while to make so many.
+        command = click.option(cls=cast("type[click.Option]", lambda *_, made=foreign, **__: made))(command)
     for option in (
         click.option("--factory", is_flag=True, help="APP names a factory: call it for the application."),
         click.option(
@@ -96,14 +98,19 @@ def _option(name: str, attribute: attrs.Attribute[Any]) -> Callable[[Command], C
     return click.option(name, own, *flags, default=None, metavar=metavar.upper(), help=_help(spec, attribute))
 
 
-def _foreign_option(name: str, flag: str) -> Callable[[Command], Command]:
-    """A flag of another server, which the help does not show."""
+@cache
+def _foreign_options() -> list[click.Option]:
+    """The flags of other servers, which the help does not show."""
+    return [_foreign_option(name, flag) for name, flag in FOREIGN.items()]
+
+
+def _foreign_option(name: str, flag: str) -> click.Option:
     takes, is_repeatable = takes_of(flag)
     if takes is Takes.NOTHING:
-        return click.option(name, flag, is_flag=True, default=None, hidden=True)
+        return click.Option([name, flag], is_flag=True, default=None, hidden=True)
     if takes is Takes.MAYBE:
-        return click.option(name, flag, is_flag=False, flag_value="auto", default=None, hidden=True)
-    return click.option(name, flag, multiple=is_repeatable, default=None, hidden=True)
+        return click.Option([name, flag], is_flag=False, flag_value="auto", default=None, hidden=True)
+    return click.Option([name, flag], multiple=is_repeatable, default=None, hidden=True)
 
 
 def _help(spec: Spec, attribute: attrs.Attribute[Any]) -> str:
@@ -182,12 +189,13 @@ def _binds(options: Mapping[str, Any]) -> list[Bind]:
     return binds
 
 
-@configured
-def _arguments(**options: Any) -> None:
+@cache
+def _parser() -> click.Command:
     """Never called: it only knows the flags."""
 
+    def arguments(**options: Any) -> None: ...
 
-_PARSER = click.command(add_help_option=False)(_arguments)
+    return click.command(add_help_option=False)(configured(arguments))
 
 
 def options_of(text: str) -> dict[str, Any]:
@@ -197,7 +205,7 @@ def options_of(text: str) -> dict[str, Any]:
         SettingsError: they make no sense.
     """
     try:
-        return _PARSER.make_context("", shlex.split(text)).params
+        return _parser().make_context("", shlex.split(text)).params
     except click.ClickException as error:
         raise SettingsError(f"${ARGUMENTS}: {error.format_message()}") from None
     except ValueError as error:

@@ -102,7 +102,7 @@ class Translator:
     """Collects what a file says."""
 
     def __init__(self, file: str, server: str) -> None:
-        self._file, self._server = file, server
+        self.file, self._server = file, server
         self._entries: list[Entry] = []
         self._values: dict[str, Any] = {}
         self._said_at: dict[str, int] = {}
@@ -117,7 +117,7 @@ class Translator:
         try:
             value = as_value(setting, value)
         except SettingsError as error:
-            raise SettingsError(f"{self._file}: {name} = {shown}: {error}") from None
+            raise SettingsError(f"{self.file}: {name} = {shown}: {error}") from None
         if _takes_several(setting):
             self._values[setting] = [*self._values.get(setting, ()), *_list(value)]
         else:
@@ -147,10 +147,11 @@ class Translator:
     def translation(self, *remarks: str) -> Translation:
         """All of it."""
         mounts = self.mounts or None
-        if mounts and "app" in self._values and not any(each["path"] in ("", "/") for each in mounts):
-            mounts = [{"path": "/"}, *mounts]
+        serves_root = any(each["path"] == "/" and "host" not in each for each in self.mounts)
+        if mounts and "app" in self._values and all("app" in each for each in mounts) and not serves_root:
+            mounts = [{"path": "/"}, *mounts]  # the application itself, which uWSGI has there
         return Translation(
-            self._file, self._server, tuple(self._entries), self._values, mounts,
+            self.file, self._server, tuple(self._entries), self._values, mounts,
             tuple(remark for remark in remarks if remark),
         )  # fmt: skip
 

@@ -235,7 +235,9 @@ def _app(said: Sequence[Said], each: Said) -> str:
 def _mount(into: Translator, said: Sequence[Said], each: Said) -> None:
     parts = _MOUNT.fullmatch(each.value)
     if not parts:
-        raise SettingsError(f"mount = {each.value!r}, in line {each.line}: allowed is /path=module:callable")
+        raise SettingsError(
+            f"{into.file}:{each.line}: mount = {each.value!r}: allowed is /path=module:callable"
+        )
     host, path, app = parts.groups()
     attribute = last_of(said, "callable")
     if attribute and ":" not in app:
