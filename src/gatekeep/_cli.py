@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import resource
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -158,7 +157,6 @@ def serve(app: str, **options: Any) -> None:
 
     Where nothing else is said, $PORT is the port to listen on (on every address) and $WEB_CONCURRENCY the number of processes.
     """
-    _be_ready_for_signals()
     origin = Origin.here()
     if folder := options.pop("chdir"):
         _change_folder(folder)
@@ -179,15 +177,6 @@ def serve(app: str, **options: Any) -> None:
     finally:
         writer.close(LOG_PATIENCE)
     sys.exit(status)
-
-
-def _be_ready_for_signals() -> None:
-    """Until the program itself takes them."""
-    # A parent that ignored it has us ignore it too, and then the kernel keeps no exit status of our processes.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if os.getpid() == 1:
-        # The kernel sends the first process of a container nothing that it has no handler for.
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
 
 def _change_folder(folder: str) -> None:

@@ -28,7 +28,7 @@ READY = b"\1"
 """What the new gateway says when it is ready; one that fails says nothing."""
 
 SITTERS = ("tini", "docker-init", "dumb-init", "catatonit", "supervisord", "runsv", "s6-supervise")
-"""Programs that end, or start the service again, when the process that they have started ends (the first: `docker run --init`)."""
+"""Programs that end, or start the service again, when the process that they have started ends (tini: `docker run --init`)."""
 
 Listeners = Mapping[str, Sequence[int]]
 """Descriptors of listening sockets, by the address that they were opened for."""
