@@ -443,6 +443,48 @@ def test_it_stops_while_the_application_loads(tmp_path: Path) -> None:
         assert not any(map(is_alive, pids))
 
 
+IMPORTS_SLOWLY = """
+import os, signal, sys, time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "gatekeep._cli":
+            print("loading", flush=True)
+            time.sleep(2)
+
+sys.meta_path.insert(0, Slow())
+sys.argv[1:] = ["serve", "apps:hello", "--bind", "127.0.0.1:0"]
+from gatekeep.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_that_come_while_it_loads_its_own_modules_do_not_end_it(number: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPORTS_SLOWLY], cwd=TESTS, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(number)
+        assert any("gateway.ready" in line for line in process.stdout)
+        process.terminate()
+        process.stdout.read()
+        assert process.wait(20) == 0
+
+
+def test_ctrl_c_while_it_loads_its_own_modules_is_no_traceback() -> None:
+    command = [sys.executable, "-c", IMPORTS_SLOWLY]
+    with subprocess.Popen(
+        command, cwd=TESTS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate() == ("", "")
+        assert process.returncode == -signal.SIGINT
+
+
 @pytest.mark.parametrize("app", ["apps:hello", "slow:app"])
 def test_a_gateway_that_is_killed_leaves_no_orphan_even_during_the_load(tmp_path: Path, app: str) -> None:
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
