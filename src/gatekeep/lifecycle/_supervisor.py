@@ -50,6 +50,9 @@ SPAWN_PAUSE = 0.5
 ECHO = 0.5
 """Seconds within which a signal at a process may be part of the gateway's own stop: systemd sends SIGTERM to all of them."""
 
+REPLACEABLE = frozenset({ProcessState.STARTING, ProcessState.SERVING, ProcessState.DRAINING})
+"""The states in which a process has not made room for a successor yet."""
+
 _NO_FAILURE = _control.Failed("no process became ready", "")
 
 
@@ -361,11 +364,10 @@ class Supervisor:
         if self._expects_stop and trigger not in (REQUEST_TIMEOUT, SCRIPT_REJECTED):
             return  # it can serve until then
         is_needed = not any(other.life.stays for other in self._children.values() if other is not child)
-        was_serving = child.is_serving
+        was_serving, before = child.is_serving, child.life.trigger
         orders = child.life.drain(trigger, self._host.clock.now(), is_needed=is_needed)
-        if orders or child.life.trigger is trigger:
+        if orders or child.life.trigger is not before:
             child.why = _control.Why(trigger.name, reason)
-        if was_serving:
             self._log.info(
                 "drain.started",
                 **self.describe(child),
@@ -433,11 +435,12 @@ class Supervisor:
 
     def _replace_all(self, trigger: Trigger, reason: str, first: Child | None = None) -> int:
         self._generation += 1
-        serving = [child for child in self._children.values() if child.is_serving]
-        starting = [child for child in self._children.values() if child.life.state is ProcessState.STARTING]
-        for child in sorted(serving, key=lambda child: child is not first):
-            self.drain(child, trigger, reason)
-        return len(serving) + len(starting)  # the latter follow when they are ready
+        outdated = [child for child in self._children.values() if child.life.state in REPLACEABLE]
+        for child in sorted(outdated, key=lambda child: child is not first):
+            if child.is_serving:
+                self.drain(child, trigger, reason)
+        # Those that start follow when they are ready, and who drains already is on its way; a seat may have one of each.
+        return len({child.seat for child in outdated})
 
     def evict(self, pid: int) -> bool:
         """Replace one process now. False where there is none of that pid, or it is going already."""
