@@ -346,7 +346,7 @@ def _kill_late(environ, start_response, _):
 def _fork_and_kill(environ, start_response, _):
     """Dies while a child that it forked lives on with every descriptor."""
     if os.fork() == 0:
-        time.sleep(3)
+        time.sleep(8)
         os._exit(0)
     os.kill(os.getpid(), signal.SIGKILL)
 
