@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import hashlib
 import http.client
+import importlib
 import json
 import os
 import re
@@ -434,6 +435,12 @@ def _default_timeout(environ, start_response, _):
 def _request_id(environ, start_response, _):
     _ok(start_response)
     return [environ["gatekeep.request_id"].encode()]
+
+
+def _import(environ, start_response, module):
+    importlib.import_module(module)
+    _ok(start_response)
+    return [b"imported"]
 
 
 def _mark(environ, start_response, path):
