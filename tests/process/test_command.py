@@ -421,7 +421,7 @@ def test_a_second_signal_stops_at_once() -> None:
         began = time.monotonic()
         server.terminate()
         assert server.wait() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
 
 
 def test_a_signal_that_comes_twice_within_a_moment_counts_once() -> None:
@@ -523,11 +523,11 @@ def test_a_thread_that_the_application_left_running_delays_nobody(tmp_path: Path
         f"atexit.register(open({str(tmp_path / 'mark')!r}, 'w').write, 'atexit ran')\n"
         "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'ok']\n"
     )
-    with serve("threaded:app", "-w", "1", cwd=tmp_path) as server:
+    with serve("threaded:app", "-w", "1", "--shutdown-timeout", "20", cwd=tmp_path) as server:
         began = time.monotonic()
         server.terminate()
         assert server.wait() == 0
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 15
         (exited,) = server.events_named("process.exited")
         assert exited["end"] == "exit status 0"
 
