@@ -19,9 +19,9 @@ def find_file() -> str:
         return OWN_NAME
     if os.path.isfile(PROJECT):
         try:
-            if "gatekeep" in _parsed(PROJECT).get("tool", {}):
+            if "gatekeep" in _parsed(PROJECT)["tool"]:
                 return PROJECT
-        except SettingsError:
+        except (SettingsError, KeyError, TypeError):
             pass  # another tool's affair
     return ""
 
@@ -32,12 +32,12 @@ def read_file(path: str) -> Layer:
     Raises:
         SettingsError: it cannot be read, is no TOML, or has tables where values belong.
     """
-    values = _parsed(path)
+    values: Any = _parsed(path)
     if os.path.basename(path) == PROJECT:
-        try:
-            values = values["tool"]["gatekeep"]
-        except (KeyError, TypeError):
-            raise SettingsError(f"{path}: there is no table [tool.gatekeep] in it") from None
+        tool = values.get("tool")
+        values = tool.get("gatekeep") if isinstance(tool, dict) else None
+        if not isinstance(values, dict):
+            raise SettingsError(f"{path}: there is no table [tool.gatekeep] in it")
     groups = _tables(path, values.pop("groups", {}), "groups")
     mounts = values.pop("mounts", None)
     if mounts is not None and not (
@@ -73,4 +73,7 @@ def _value(place: str, name: str, value: object) -> object:
         return value
     if name != "env":
         raise SettingsError(f"{place}: {name}: a value is needed, not a table")
+    for key, each in value.items():
+        if isinstance(each, bool) or not isinstance(each, (str, int, float)):
+            raise SettingsError(f"{place}: env.{key} = {each!r}: a text or a number is needed")
     return [f"{key}={each}" for key, each in value.items()]
