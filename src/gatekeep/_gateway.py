@@ -277,7 +277,7 @@ class Gateway:
                 host, group_settings, group, home, self._counters, self._log,
                 folders=_folders(group_settings), module_path=_module_path(), debug=self._debug,
                 socket_timeout=dispatch.socket_timeout, graceful_timeout=settings.graceful_timeout,
-                develops=settings.reload.reload,
+                develops=settings.reload.reload, starts_whole=bool(self._inherited),
             )  # fmt: skip
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(alarms.run, host.clock)
