@@ -19,9 +19,9 @@ def find_file() -> str:
         return OWN_NAME
     if os.path.isfile(PROJECT):
         try:
-            if "gatekeep" in _parsed(PROJECT)["tool"]:
+            if _of_project(_parsed(PROJECT)) is not None:
                 return PROJECT
-        except (SettingsError, KeyError, TypeError):
+        except SettingsError:
             pass  # another tool's affair
     return ""
 
@@ -34,8 +34,7 @@ def read_file(path: str) -> Layer:
     """
     values: Any = _parsed(path)
     if os.path.basename(path) == PROJECT:
-        tool = values.get("tool")
-        values = tool.get("gatekeep") if isinstance(tool, dict) else None
+        values = _of_project(values)
         if not isinstance(values, dict):
             raise SettingsError(f"{path}: there is no table [tool.gatekeep] in it")
     groups = _tables(path, values.pop("groups", {}), "groups")
@@ -46,6 +45,12 @@ def read_file(path: str) -> Layer:
         raise SettingsError(f"{path}: mounts: a list of tables is needed: [[mounts]]")
     plain = {name: _value(path, name, value) for name, value in values.items()}
     return Layer(path, plain, groups, mounts)
+
+
+def _of_project(values: dict[str, Any]) -> Any:
+    """What is at [tool.gatekeep]; None where there is no such place."""
+    tool = values.get("tool")
+    return tool.get("gatekeep") if isinstance(tool, dict) else None
 
 
 def _parsed(path: str) -> dict[str, Any]:
