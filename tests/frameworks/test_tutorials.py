@@ -20,7 +20,7 @@ import gatekeep
 from conftest import wait_until
 from frameworks.raw_client import has_curl
 from frameworks.test_examples import EXAMPLES, Step, as_pattern, steps_of
-from served import serve
+from served import free_port, serve
 
 pytestmark = pytest.mark.slow
 
@@ -191,3 +191,18 @@ def test_each_timer_can_be_made_to_fire_by_hand() -> None:
         for event in ("run.interrupted", "run.given_up", "process.deadlocked", "process.start_expired"):
             server.wait_for_event(event)
         server.wait_for_event("process.killed", reason="shutdown-timeout is over")
+
+
+# --- new code without a lost request ------------------------------------------------------------------------
+
+
+def test_processes_and_the_gateway_are_replaced_under_load_and_no_request_fails() -> None:
+    folder = EXAMPLES / "09_blue_green"
+    (step,) = [step for step in steps_of(folder / "README.md") if step.command == "python rehearse.py"]
+    expect(step, shell(f"{shlex.quote(sys.executable)} rehearse.py", folder))
+
+
+def test_the_load_counts_what_fails(tmp_path: Path) -> None:
+    folder = EXAMPLES / "09_blue_green"
+    said = shell(f"{shlex.quote(sys.executable)} load.py http://127.0.0.1:{free_port()} 0.2", folder)
+    assert re.match(r"nothing; failed: [1-9]\d*\n  [1-9]\d* times ConnectionRefusedError", said)
