@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 
 import gatekeep
 from conftest import wait_until
@@ -206,3 +210,72 @@ def test_the_load_counts_what_fails(tmp_path: Path) -> None:
     folder = EXAMPLES / "09_blue_green"
     said = shell(f"{shlex.quote(sys.executable)} load.py http://127.0.0.1:{free_port()} 0.2", folder)
     assert re.match(r"nothing; failed: [1-9]\d*\n  [1-9]\d* times ConnectionRefusedError", said)
+
+
+# --- behind other servers -----------------------------------------------------------------------------------
+
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+
+
+@needs_curl
+@pytest.mark.skipif(not os.access(NGINX, os.X_OK), reason="nginx is not installed")
+def test_the_site_behind_nginx(tmp_path: Path) -> None:
+    folder, port = tmp_path / "site", str(free_port())
+    shutil.copytree(EXAMPLES / "11_nginx", folder)
+    configuration = folder / "nginx.conf"
+    configuration.write_text(configuration.read_text().replace("8080", port))
+    (as_printed,) = [
+        step.command for step in steps_of(folder / "README.md") if step.command.startswith("nginx ")
+    ]
+    _, *arguments = shlex.split(as_printed)
+    # Root's nginx has workers that are somebody else, and may not enter a test's folder.
+    user = ["-g", "user root;"] if os.geteuid() == 0 else []
+    with (
+        serve(None, cwd=folder, bind=None) as server,
+        running(NGINX, *arguments, *user, cwd=folder) as nginx,
+    ):
+        assert server.addresses == ["unix:site.sock"]
+        wait_until(lambda: is_listening(int(port)))
+        for step in curls(folder / "README.md"):
+            expect(step, shell(step.command.replace("8080", port), folder).replace(port, "8080"))
+        arrivals = arrival_times(int(port), "/events", b"data: ")
+        assert arrivals[-1] - arrivals[0] > 0.5, "the events came all at once"
+        assert nginx.end(signal.SIGTERM) == 0
+
+
+def is_listening(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def arrival_times(port: int, path: str, mark: bytes) -> list[float]:
+    """When each line came that begins so."""
+    with requests.get(f"http://127.0.0.1:{port}{path}", stream=True, timeout=30) as answer:
+        return [time.monotonic() for line in answer.iter_lines(chunk_size=1) if line.startswith(mark)]
+
+
+HAPROXY = shutil.which("haproxy") or "/usr/sbin/haproxy"
+needs_haproxy = pytest.mark.skipif(not os.access(HAPROXY, os.X_OK), reason="haproxy is not installed")
+
+
+@needs_haproxy
+def test_two_nodes_behind_haproxy_are_upgraded_under_load_and_no_request_fails() -> None:
+    folder = EXAMPLES / "12_haproxy"
+    (step,) = [step for step in steps_of(folder / "README.md") if step.command == "python upgrade.py"]
+    expect(step, shell(f"{shlex.quote(sys.executable)} upgrade.py", folder))
+
+
+@needs_haproxy
+def test_haproxy_takes_its_configuration_without_a_warning() -> None:
+    said = shell(f"{HAPROXY} -c -f haproxy.cfg", EXAMPLES / "12_haproxy")
+    assert "Configuration file is valid" in said
+    assert "WARNING" not in said
+
+
+def test_both_rehearsals_use_the_same_site_and_the_same_load() -> None:
+    for name in ("shop.py", "load.py", "version.txt"):
+        assert (EXAMPLES / "12_haproxy" / name).read_text() == (EXAMPLES / "09_blue_green" / name).read_text()
