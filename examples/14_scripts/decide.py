@@ -1,4 +1,4 @@
-"""Who may ask, and who answers. The functions are mod_wsgi's; each is asked in a thread of the gateway, for two seconds at most."""
+"""Who may ask, and who answers. The functions are mod_wsgi's; a thread of the gateway asks them, for two seconds at most."""
 
 import hmac
 
