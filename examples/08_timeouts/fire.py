@@ -86,7 +86,7 @@ class Gateway:
 
 
 def connect_timeout(gateway: Gateway) -> tuple[str, Event | None]:
-    got = gateway.several("/connect/sleep?s=1", 6)
+    got = gateway.several("/connect/sleep?s=2", 6)
     return f"{got.count('200 OK')} times 200 OK, the others {max(got)}", gateway.event("connect.expired")
 
 
@@ -129,6 +129,7 @@ def startup_timeout(gateway: Gateway) -> tuple[str, Event | None]:
 def inactivity_timeout(gateway: Gateway) -> tuple[str, Event | None]:
     before = gateway.get("/inactivity/")[1]
     event = gateway.event("drain.started", group="inactivity", pid=int(before))
+    gateway.event("process.exited", pid=int(before))
     same = gateway.get("/inactivity/")[1] == before
     return f"{'the same' if same else 'another'} process after the pause", event
 

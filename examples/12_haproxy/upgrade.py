@@ -6,6 +6,7 @@ Serves a copy of this folder on any free ports.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -62,9 +63,16 @@ def end(nodes: list[Node]) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody used a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
+    """A port that nobody used a moment ago.
+
+    It is below those that the system hands out to clients, so that a node gets it back when it starts again.
+    """
+    while True:
+        port = random.randrange(10000, 32000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
         return port
 
 
