@@ -10,17 +10,20 @@ import attrs
 
 from gatekeep._errors import SettingsError
 from gatekeep._handover import VARIABLE
-from gatekeep._options import options_of, typed_layer
+from gatekeep._options import options_of, typed_foreign, typed_layer
 from gatekeep._trust import parse_network
 from gatekeep.settings._bind import Bind, parse_bind
-from gatekeep.settings._environment import ARGUMENTS, CONFIG, environment_layers
+from gatekeep.settings._declared import plain_name
+from gatekeep.settings._env_file import read_variables
+from gatekeep.settings._environment import ARGUMENTS, CONFIG, FROM, environment_layers
 from gatekeep.settings._file import find_file, read_file
+from gatekeep.settings._foreign import Translation
+from gatekeep.settings._foreign_file import read_foreign
+from gatekeep.settings._foreign_variables import unread
 from gatekeep.settings._layers import Layer, server_settings_from, settings_from
 from gatekeep.settings._server import ServerSettings
 from gatekeep.settings._settings import Settings
-
-_REPLACED = {("http", "httptools"): "strict"}
-"""Values that other servers have, and what is meant by them here."""
+from gatekeep.settings._understood import Note, replacement
 
 
 @attrs.frozen
@@ -30,12 +33,14 @@ class Configuration:
     Attributes:
         file: the file that was read, absolute; empty where there was none.
         notes: what should be said of it, as events of the log with their fields.
+        translation: what a configuration of another server came to, where one was named.
     """
 
     settings: Settings
     server: ServerSettings
     file: str = ""
-    notes: tuple[tuple[str, Mapping[str, Any]], ...] = attrs.field(default=(), eq=False)
+    notes: tuple[Note, ...] = attrs.field(default=(), eq=False)
+    translation: Translation | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
@@ -65,17 +70,28 @@ class Sources:
         spoken = [*environment_layers(self.environment, frozenset({VARIABLE})), *lines, typed]
         self._enter(server_settings_from(spoken).chdir, enter)
         path = self._file()
-        layers = [*self._defaults(), *([read_file(path)] if path else []), *spoken]
-        layers, notes = _replaced(layers)
+        translation = self.translated()
+        if translation is not None:
+            translation.check()
+        found = [read_file(path)] if path else []
+        _check_prefix(typed, found)
+        theirs = [] if translation is None else [translation.layer]
+        layers, notes = _replaced([*self._defaults(), *theirs, *found, *spoken])
+        notes += [
+            *self._foreign_notes(),
+            *(translation.notes if translation else ()),
+            *unread(self.environment),
+        ]
         server = server_settings_from(layers)
         if path:
             path = os.path.abspath(path)
+        if path or translation:
             self._enter(server.chdir, enter)
         if not any("app" in layer.values or layer.groups or layer.mounts for layer in layers):
             raise SettingsError(
                 "app is needed: name it (mysite.wsgi:application), or put it into gatekeep.toml"
             )
-        settings = settings_from(layers)
+        settings = self._with_variables(settings_from(layers), server.env_file)
         if self.inherited and [bind.address for bind in settings.binds] != [
             bind.address for bind in self.inherited
         ]:
@@ -84,20 +100,61 @@ class Sources:
                 "reason": "the settings say where to listen",
             }
             notes.append(("socket.unused", unused))
-        return Configuration(settings, server, path, tuple(notes))
+        return Configuration(settings, server, path, tuple(notes), translation)
+
+    def translated(self) -> Translation | None:
+        """What the configuration of another server came to, whether it can be served or not; None where none was named.
+
+        Raises:
+            SettingsError: it cannot be read.
+        """
+        path = self._named("from_file", FROM)
+        return read_foreign(path, self.folder, self.environment) if path else None
 
     def _typed(self) -> tuple[Layer, list[Layer]]:
         text = self.environment.get(ARGUMENTS, "")
         return typed_layer(self.options), [typed_layer(options_of(text), f"${ARGUMENTS}")] if text else []
 
+    def _foreign_notes(self) -> list[Note]:
+        """What should be said of flags of other servers."""
+        text = self.environment.get(ARGUMENTS, "")
+        every = [*([options_of(text)] if text else []), self.options]
+        return [note for options in every for note in typed_foreign(options).notes]
+
     def _file(self) -> str:
-        lines = self.environment.get(ARGUMENTS, "")
-        chosen = (
-            self.options["config"]
-            or (lines and options_of(lines)["config"])
-            or self.environment.get(CONFIG, "")
-        )
+        chosen = self._named("config", CONFIG)
+        if chosen.startswith(("python:", "file:")) or chosen.endswith((".py", ".ini")):
+            raise SettingsError(
+                f"config = {chosen!r}: allowed is a TOML file; another server's configuration is --from FILE"
+            )
         return os.path.join(self.folder, chosen) if chosen else find_file()
+
+    def _named(self, option: str, variable: str) -> str:
+        """A file that was named on the command line, or in the environment; empty where none was."""
+        lines = self.environment.get(ARGUMENTS, "")
+        return (
+            self.options.get(option)
+            or (lines and options_of(lines)[option])
+            or self.environment.get(variable, "")
+        )
+
+    def _with_variables(self, settings: Settings, files: Sequence[str]) -> Settings:
+        """The settings with what files of variables say, where nothing else says it."""
+        variables = [pair for file in files for pair in read_variables(os.path.join(self.folder, file))]
+        added = tuple(f"{name}={value}" for name, value in variables if name not in self.environment)
+        if not files:
+            return settings
+        if all(group.is_embedded for group in settings.groups):
+            raise SettingsError(
+                f"env-file = {files[0]!r}: there are no processes to give it to; set these variables for gatekeep itself"
+            )
+        return attrs.evolve(
+            settings,
+            groups=[
+                group if group.is_embedded else attrs.evolve(group, env=(*added, *group.env))
+                for group in settings.groups
+            ],
+        )
 
     def _enter(self, folder: str, enter: Callable[[str], None]) -> None:
         if folder:
@@ -119,15 +176,23 @@ class Sources:
         return layers
 
 
-def _replaced(layers: Sequence[Layer]) -> tuple[list[Layer], list[tuple[str, Mapping[str, Any]]]]:
+def _check_prefix(typed: Layer, found: Sequence[Layer]) -> None:
+    """A prefix that was typed would hide the file's whole table of mounts."""
+    for layer in found:
+        if typed.mounts and layer.mounts is not None:
+            prefix = typed.mounts[0]["path"]
+            raise SettingsError(f"root-path = {prefix!r}: {layer.place} has a table of mounts: say it there")
+
+
+def _replaced(layers: Sequence[Layer]) -> tuple[list[Layer], list[Note]]:
     """The layers with other servers' values in our words, and what is to be said of that."""
-    notes: list[tuple[str, Mapping[str, Any]]] = []
+    notes: list[Note] = []
     result = []
     for layer in layers:
         values = dict(layer.values)
         for name, value in layer.values.items():
-            used = _REPLACED.get((name, value)) if isinstance(value, str) else None
-            if used is not None:
+            used = replacement(plain_name(name), value)
+            if used != value:
                 notes.append(("setting.replaced", {"setting": name, "value": value, "used": used}))
                 values[name] = used
         result.append(attrs.evolve(layer, values=values))

@@ -15,17 +15,24 @@ from gatekeep.settings._app import AppTarget, parse_app
 from gatekeep.settings._bind import DEFAULT_PORT, Bind, BindKind, parse_bind
 from gatekeep.settings._declared import declared
 from gatekeep.settings._environment import ARGUMENTS
+from gatekeep.settings._foreign_flags import Takes
 from gatekeep.settings._layers import Layer
 from gatekeep.settings._profiles import DEFAULT_PROFILE, PROFILES
 from gatekeep.settings._spec import Spec, dashed, plain_type, value_of
+from gatekeep.settings._understood import Understood, all_flags, takes_of, understood
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _NO_FLAG = frozenset({"name"})
 
+FOREIGN = {f"foreign_{number}": flag for number, flag in enumerate(all_flags())}
+"""Flags of other servers that are none of ours, by the names that click has for them."""
+
 
 def configured(command: Command) -> Command:
     """Give a command the argument APP, a flag for each setting, and those that say where else settings are."""
+    for name, flag in FOREIGN.items():
+        command = _foreign_option(name, flag)(command)
     for option in (
         click.option("--factory", is_flag=True, help="APP names a factory: call it for the application."),
         click.option(
@@ -49,6 +56,13 @@ def configured(command: Command) -> Command:
             metavar="|".join(PROFILES).upper(),
             help="The defaults: tuned; express, mod_wsgi-express' starter values; directive, those of a bare WSGIDaemonProcess."
             f"  [default: {DEFAULT_PROFILE}]",
+        ),
+        click.option(
+            "--from",
+            "from_file",
+            metavar="FILE",
+            help="A configuration of another server, gunicorn.conf.py or uwsgi.ini, beneath all else. The flags of gunicorn, "
+            "uvicorn, granian and hypercorn are understood, too.",
         ),
         click.option(
             "-c",
@@ -82,6 +96,16 @@ def _option(name: str, attribute: attrs.Attribute[Any]) -> Callable[[Command], C
     return click.option(name, own, *flags, default=None, metavar=metavar.upper(), help=_help(spec, attribute))
 
 
+def _foreign_option(name: str, flag: str) -> Callable[[Command], Command]:
+    """A flag of another server, which the help does not show."""
+    takes, is_repeatable = takes_of(flag)
+    if takes is Takes.NOTHING:
+        return click.option(name, flag, is_flag=True, default=None, hidden=True)
+    if takes is Takes.MAYBE:
+        return click.option(name, flag, is_flag=False, flag_value="auto", default=None, hidden=True)
+    return click.option(name, flag, multiple=is_repeatable, default=None, hidden=True)
+
+
 def _help(spec: Spec, attribute: attrs.Attribute[Any]) -> str:
     default = attribute.default
     if isinstance(default, tuple):
@@ -100,9 +124,10 @@ def typed_layer(options: Mapping[str, Any], place: str = "") -> Layer:
     """What the flags say, as a layer.
 
     Raises:
-        SettingsError: a value is none of its setting's.
+        SettingsError: a value is none of its setting's, or a flag of another server has no meaning here.
     """
     known = declared()
+    foreign = typed_foreign(options)
     values: dict[str, Any] = {}
     for name, value in options.items():
         if name in known and value not in (None, ()):
@@ -111,11 +136,32 @@ def typed_layer(options: Mapping[str, Any], place: str = "") -> Layer:
         values["profile"] = options["profile"]
     if binds := _binds(options):
         values["binds"] = binds
+    for name, value in foreign.values.items():
+        values[name] = _both(name, values[name], value) if name in values else value
     if options["app"] is not None:
         values["app"] = _app(options)
     elif options["factory"]:
         raise SettingsError("factory: APP is needed: what is to be called?")
-    return Layer(place, values)
+    return Layer(place, values, mounts=[{"path": foreign.path}] if foreign.path else None)
+
+
+def typed_foreign(options: Mapping[str, Any]) -> Understood:
+    """What the flags of other servers say.
+
+    Raises:
+        SettingsError: one has no meaning here.
+    """
+    typed = {flag: options.get(name) for name, flag in FOREIGN.items()}
+    return understood({flag: value for flag, value in typed.items() if value not in (None, ())})
+
+
+def _both(name: str, ours: Any, theirs: Any) -> Any:
+    """A setting that was given by its own name and by another server's."""
+    if isinstance(theirs, list):
+        return [*ours, *theirs]
+    if name == "access_log":  # it comes with --access-logfile
+        return ours
+    raise SettingsError(f"{dashed(name)} is given twice, by two names")
 
 
 def _app(options: Mapping[str, Any]) -> AppTarget:

@@ -19,6 +19,7 @@ from gatekeep._groups import apps_of, share_module_path
 from gatekeep._handover import Handover, Origin, Successor
 from gatekeep._host_real import own_children
 from gatekeep._keeper import Keeper
+from gatekeep._pid_file import removing_pid, write_pid
 from gatekeep._reaper import Reaper
 from gatekeep._systemd import Notifier
 from gatekeep.settings._group import GroupSettings
@@ -97,7 +98,10 @@ class Program:
 
     async def _serve(self) -> None:
         share_module_path(self._settings)
-        with anyio.CancelScope() as self._starting:
+        pid_file = self._configuration.server.pid_file
+        if self._handover is None:  # otherwise it is the old one's until we are ready
+            write_pid(pid_file)
+        with removing_pid(pid_file), anyio.CancelScope() as self._starting:
             async with self._gateway.serving() as served:
                 self._starting = None
                 self._say_ready(served)
@@ -187,6 +191,7 @@ class Program:
             STATUS=f"serving {_apps(self._settings)} at {', '.join(served.addresses)}",
         )
         if self._handover is not None:
+            write_pid(self._configuration.server.pid_file)
             self._handover.say_ready()
 
 

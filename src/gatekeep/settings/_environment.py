@@ -14,7 +14,8 @@ PREFIX = "GATEKEEP_"
 ARGUMENTS = "GATEKEEP_CMD_ARGS"
 """Flags, as on the command line: what container images need. gunicorn's GUNICORN_CMD_ARGS."""
 
-CONFIG, APP, PROFILE = "GATEKEEP_CONFIG", "GATEKEEP_APP", "GATEKEEP_PROFILE"
+CONFIG, FROM = "GATEKEEP_CONFIG", "GATEKEEP_FROM"
+APP, PROFILE = "GATEKEEP_APP", "GATEKEEP_PROFILE"
 
 
 def environment_layers(environment: Mapping[str, str], own: frozenset[str] = frozenset()) -> Iterator[Layer]:
@@ -29,7 +30,7 @@ def environment_layers(environment: Mapping[str, str], own: frozenset[str] = fro
     seen: dict[str, str] = {}
     known = declared()
     for variable, text in environment.items():
-        if not variable.startswith(PREFIX) or variable in own or variable in (ARGUMENTS, CONFIG):
+        if not variable.startswith(PREFIX) or variable in own or variable in (ARGUMENTS, CONFIG, FROM):
             continue
         name = plain_name(variable.removeprefix(PREFIX).lower())
         if text and seen.setdefault(name, variable) != variable:

@@ -12,7 +12,7 @@ from gatekeep._errors import SettingsError
 from gatekeep._process_options import ProcessOptions, check_variable, parse_umask, parse_variables
 from gatekeep.settings import _embedded
 from gatekeep.settings._app import AppTarget, check_reachable, parse_app, target_of
-from gatekeep.settings._spec import Spec, never_if_zero, setting, several
+from gatekeep.settings._spec import Alias, Spec, never_if_zero, setting, several
 
 
 def _app(value: object) -> AppTarget | None:
@@ -102,6 +102,12 @@ class GroupSettings:
         "Requests that may wait in the gateway while the listen-backlog is full; one more is answered 503 at once.",
         least=0,
         most=1 << 20,
+        foreign=(
+            Alias(
+                ("--limit-concurrency", "--backpressure"),
+                note="here it bounds the requests that wait in the gateway, beside those that run or stand in the listen-backlog",
+            ),
+        ),
         precedent="the accept queues of gunicorn and uvicorn hold as many",
     )
     queue_timeout: float = setting(
@@ -134,7 +140,12 @@ class GroupSettings:
         "How long a request may run, times 1 + ln threads; then it is interrupted (no heartbeat as in gunicorn). 0: for ever.",
         unit="seconds",
         least=0,
-        aliases=("-t", "--timeout"),
+        foreign=(
+            Alias(
+                ("-t", "--timeout"),
+                note="gunicorn's is the heartbeat of a worker; here it ends the request, after that time times 1 + ln threads",
+            ),
+        ),
         precedent="the specification's starter configuration",
     )
     interrupt_timeout: float = setting(
@@ -225,6 +236,7 @@ class GroupSettings:
         "A process whose resident memory stays above this is replaced. 0: never.",
         unit="bytes",
         least=0,
+        foreign=(Alias(("--workers-max-rss",), unit="MiB"),),
         precedent="granian's workers-max-rss, which is in MiB",
     )
     script_reloading: str = setting(
@@ -255,7 +267,8 @@ class GroupSettings:
         "Folders that the application's modules are looked for in, first.",
         _python_folder,
         item="folder",
-        aliases=("--pythonpath", "--app-dir"),
+        aliases=("--app-dir",),
+        foreign=(Alias(("--pythonpath",), separator=","),),
     )
     import_scripts: tuple[str, ...] = several(
         "import-scripts",
@@ -316,6 +329,7 @@ class GroupSettings:
         "What ps shows of them; %{GROUP} is the name of the process group. Empty: their command line.",
         pattern=r"[^\0-\x1f\x7f\ud800-\udfff]{0,200}",
         described="up to 200 printable characters",
+        aliases=("-n", "--name", "--process-name"),
         precedent="mod_wsgi",
     )
     nice: int | None = setting(

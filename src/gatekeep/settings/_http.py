@@ -7,7 +7,7 @@ import attrs
 from gatekeep._errors import SettingsError
 from gatekeep._trust import LOOPBACK, check_headers, parse_header, parse_network
 from gatekeep.settings._bind import PROXY_PROTOCOLS
-from gatekeep.settings._spec import listed, setting
+from gatekeep.settings._spec import Alias, listed, setting
 
 LIVEZ, READYZ = "/livez", "/readyz"
 """Where health is asked for on addresses that are for nothing else; the names are Kubernetes' own."""
@@ -51,7 +51,7 @@ class HttpSettings:
         unit="bytes",
         least=256,
         most=1 << 22,
-        aliases=("--h11-max-incomplete-event-size",),
+        aliases=("--h11-max-incomplete-event-size", "--http1-buffer-size"),
     )
     limit_request_body: int = setting(
         0, "The largest request body; beyond it 413. 0: no limit.", unit="bytes", least=0
@@ -61,6 +61,13 @@ class HttpSettings:
         "How long a client may take for a request's head; what arrives extends it at header-min-rate. Then 408. 0: for ever.",
         unit="seconds",
         least=0,
+        foreign=(
+            Alias(
+                ("--http1-header-read-timeout",),
+                unit="ms",
+                note="what arrives extends it, up to header-max-timeout; header-min-rate = 0 takes it to the letter",
+            ),
+        ),
         precedent="mod_wsgi-express",
     )
     header_max_timeout: float = setting(
@@ -105,6 +112,7 @@ class HttpSettings:
         unit="seconds",
         least=0,
         aliases=("--keep-alive", "--timeout-keep-alive"),
+        foreign=(Alias(("--no-http1-keep-alive",), value="0"),),
         precedent="puma; load balancers keep theirs for 60 seconds",
     )
     response_socket_timeout: float | None = setting(
@@ -206,6 +214,7 @@ class HttpSettings:
         "The Server field of responses that have none; empty leaves it out.",
         pattern=r"[ -~]{0,256}",
         described="up to 256 printable ASCII characters",
+        foreign=(Alias(("--no-server-header",), value=""),),
     )
 
     @trusted_proxy_headers.validator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from gatekeep.settings._spec import setting
+from gatekeep.settings._spec import setting, several
 
 
 @attrs.frozen(kw_only=True)
@@ -28,5 +28,19 @@ class ServerSettings:
     )
     log_format: str = setting(
         "auto", "auto is console on a terminal, json otherwise.", choices=("auto", "console", "json")
+    )
+    pid_file: str = setting(
+        "",
+        "A file that holds the number of the gateway's process while it serves.",
+        pattern=r"[^\0]*",
+        described="a file's path",
+        aliases=("-p", "--pid"),
+    )
+    env_file: tuple[str, ...] = several(
+        "env-file",
+        "A file of NAME=VALUE lines, variables in the environment of the application's processes; env and variables that are set "
+        "already go before it. Repeatable.",
+        item="file",
+        aliases=("--env-files",),
     )
     access_log: bool = setting(True, "Whether each request is logged when it has ended.")

@@ -19,7 +19,7 @@ from gatekeep.settings._group import GroupSettings
 from gatekeep.settings._http import HttpSettings
 from gatekeep.settings._mount import MountSettings
 from gatekeep.settings._reload import ReloadSettings
-from gatekeep.settings._spec import Spec, never_if_zero, setting
+from gatekeep.settings._spec import Alias, Spec, never_if_zero, setting
 
 APACHE_TIMEOUT = 60.0
 """Seconds: the default of Apache's Timeout, which in embedded mode governs what socket-timeout and its kin do otherwise."""
@@ -68,7 +68,7 @@ class Settings:
         "How long everything is still served after the gateway was told to stop, while its readiness probe says so already.",
         unit="seconds",
         least=0,
-        aliases=("--drain-delay",),
+        foreign=(Alias(("--drain-delay",), unit="ms"),),
         precedent="Kubernetes: endpoints are taken away while the process gets its signal",
     )
     http: HttpSettings = attrs.field(factory=HttpSettings)

@@ -14,6 +14,31 @@ from gatekeep.settings._units import parse_duration, parse_size
 
 
 @attrs.frozen
+class Alias:
+    """Flags of other servers by which a setting is understood, where their value or their meaning is not quite its own.
+
+    Attributes:
+        flags: as they are typed.
+        unit: what a plain number is there, such as `ms` or `MiB`.
+        separator: what stands between several values that are typed as one.
+        value: what they stand for, where nothing is typed after them.
+        note: how the meaning differs; it is said once, where one of them is typed.
+    """
+
+    flags: tuple[str, ...]
+    unit: str = ""
+    separator: str = ""
+    value: str = ""
+    note: str = ""
+
+    def read(self, text: str) -> str | list[str]:
+        """What was typed, as the setting takes it."""
+        if self.separator:
+            return [part.strip() for part in text.split(self.separator) if part.strip()]
+        return f"{text}{self.unit}" if self.unit and re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else text
+
+
+@attrs.frozen
 class Spec:
     """What is declared of a setting beside its type and default.
 
@@ -22,6 +47,7 @@ class Spec:
         unit: "seconds", "bytes", or empty for a plain number.
         precedent: where the default comes from.
         aliases: further flags that mean the same, as people know them from other servers.
+        foreign: such flags that do not quite.
         least, most: the allowed range of a number, both inclusive.
         choices: the allowed words.
         pattern, described: the allowed form of a text, as a regular expression and in words.
@@ -34,6 +60,7 @@ class Spec:
     unit: str = ""
     precedent: str = ""
     aliases: tuple[str, ...] = ()
+    foreign: tuple[Alias, ...] = ()
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
