@@ -100,7 +100,11 @@ def running(*command: str, cwd: Path, env: Mapping[str, str] | None = None) -> I
         error.add_note(program.output)
         raise
     finally:
-        if program.process.poll() is None:
+        # In order first: processes that it has, such as nginx's workers, would outlive a kill.
+        program.process.terminate()
+        try:
+            program.process.wait(30)
+        except subprocess.TimeoutExpired:
             program.process.kill()
             program.process.wait()
 
