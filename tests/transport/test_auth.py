@@ -97,7 +97,7 @@ def test_a_nonce_tells_its_age_and_nobody_else_can_make_one(now: float, later: f
 
 # --- what scripts return
 
-ODD: list[Any] = [0, 1, "", b"", 7.5, [], {}, object(), NotImplemented]
+ODD: list[Any] = [0, 1, "", b"", 7.5, [], {}, object, NotImplemented]
 
 
 def test_access_is_allowed_refused_or_left_open() -> None:
