@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import hashlib
 import http.client
+import importlib
 import json
 import os
 import re
@@ -349,7 +350,7 @@ def _kill_late(environ, start_response, _):
 def _fork_and_kill(environ, start_response, _):
     """Dies while a child that it forked lives on with every descriptor."""
     if os.fork() == 0:
-        time.sleep(3)
+        time.sleep(8)
         os._exit(0)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -437,6 +438,12 @@ def _default_timeout(environ, start_response, _):
 def _request_id(environ, start_response, _):
     _ok(start_response)
     return [environ["gatekeep.request_id"].encode()]
+
+
+def _import(environ, start_response, module):
+    importlib.import_module(module)
+    _ok(start_response)
+    return [b"imported"]
 
 
 def _mark(environ, start_response, path):

@@ -409,7 +409,7 @@ def test_what_goes_wrong_in_the_thread_is_a_plain_error_in_the_program(in_thread
 
 def test_another_thread_may_be_in_a_hurry_while_it_stops(in_thread: Any) -> None:
     log = LogAsData()
-    with in_thread(Gateway(settings(graceful_timeout=6), logger=log, debug=True)) as served:
+    with in_thread(Gateway(settings(graceful_timeout=30), logger=log, debug=True)) as served:
         idle, busy = Client(address_of(served)), Client(address_of(served))
         assert idle.get("/plain").status == 200
         busy.send("GET /sleep?60 HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -430,7 +430,7 @@ def test_another_thread_may_be_in_a_hurry_while_it_stops(in_thread: Any) -> None
         began = time.monotonic()
     impatient.join()
     assert raised == []
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
 
 
 def test_twenty_times_started_and_stopped_leave_nothing(run_folder: Path) -> None:

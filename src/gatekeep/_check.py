@@ -10,7 +10,7 @@ import attrs
 from gatekeep._errors import CannotStart
 from gatekeep._events import SilentLogger
 from gatekeep._gateway import Gateway
-from gatekeep._groups import apps_of
+from gatekeep._groups import apps_of, share_module_path
 from gatekeep.settings._group import GroupSettings
 from gatekeep.settings._settings import Settings
 
@@ -49,6 +49,7 @@ def load_all(settings: Settings) -> list[Loaded]:
         CannotStart: one of them does not load; its group is named.
         SettingsError: there is no such user, group or folder.
     """
+    share_module_path(settings)
     return [_load(settings, group) for group in settings.groups]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import resource
-import signal
 import sys
 import traceback
 from typing import Any, NoReturn
@@ -85,7 +84,6 @@ def serve(**options: Any) -> None:
     them. The command line goes before the environment, and that before the file. Where nothing else is said, $PORT is the port to
     listen on (on every address), $WEB_CONCURRENCY the number of processes, and $FORWARDED_ALLOW_IPS the proxies that are trusted.
     """
-    _be_ready_for_signals()
     origin = Origin.here()
     handover, notifier = received(), Notifier.take(os.environ, os.getpid())
     sources = Sources(options, origin.environment, origin.folder, _inherited_binds(handover))
@@ -150,15 +148,6 @@ def explain(as_json: bool, **options: Any) -> None:
 
 def _sources(options: dict[str, Any]) -> Sources:
     return Sources(options, dict(os.environ), os.getcwd())
-
-
-def _be_ready_for_signals() -> None:
-    """Until the program itself takes them."""
-    # A parent that ignored it has us ignore it too, and then the kernel keeps no exit status of our processes.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if os.getpid() == 1:
-        # The kernel sends the first process of a container nothing that it has no handler for.
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
 
 def enter_folder(folder: str) -> None:

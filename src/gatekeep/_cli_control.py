@@ -153,18 +153,21 @@ def drain(process: int, pid: int | None) -> None:
 
 
 def _owner_of(process: int, gateways: list[Running]) -> Running | None:
-    """The one that has it. Who does not answer may be another one; where nobody else has it, the command ends with that."""
-    silent = ""
+    """The one that has it. Who does not answer may be another one; where nobody else has it, the command ends with that.
+
+    One that has ended meanwhile has none.
+    """
+    silent: dict[Running, str] = {}
     for gateway in gateways:
         try:
             status = _answer(gateway, "status", _console.Status).status
         except (_console_client.NoAnswer, _console.CommandError) as error:
-            silent += f"gateway {gateway.pid} {error}\n"
+            silent[gateway] = f"gateway {gateway.pid} {error}\n"
             continue
         if process in _pids(status):
             return gateway
-    if silent:
-        die(FAULT, f"no gateway that answers has a process {process}", silent)
+    if reasons := [silent[gateway] for gateway in _console_client.find() if gateway in silent]:
+        die(FAULT, f"no gateway that answers has a process {process}", "".join(reasons))
     return None
 
 

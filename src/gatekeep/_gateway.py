@@ -19,7 +19,7 @@ from gatekeep._commands import commands_of
 from gatekeep._console_server import Console
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger, SilentLogger
-from gatekeep._groups import ServedGroup, open_groups, routes_of, start_groups, stop_groups, watch_files
+from gatekeep._groups import Opener, ServedGroup, routes_of, start_groups, stop_groups, watch_files
 from gatekeep._host import Host, Listener
 from gatekeep._host_real import RealHost
 from gatekeep._script_threads import ScriptThreads
@@ -272,9 +272,15 @@ class Gateway:
         with (
             Doors(host, settings.binds if listen else (), settings.backlog) as doors,
             Doors(host, settings.health_binds, settings.backlog) as health_doors,
-            open_groups(
-                host, settings, self._counters, self._log, relieve=lambda: front.relieve(), debug=self._debug
-            ) as self._groups,
+            Opener(
+                host=host,
+                settings=settings,
+                counters=self._counters,
+                log=self._log,
+                relieve=lambda: front.relieve(),
+                debug=self._debug,
+                replaces=bool(self._inherited),
+            ).open() as self._groups,
             _console_listener(host) as console_listener,
         ):
             alarms, scripts = Alarms(), ScriptThreads()

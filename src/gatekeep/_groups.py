@@ -16,7 +16,7 @@ from gatekeep._errors import CannotStart
 from gatekeep._events import Logger
 from gatekeep._group import Group
 from gatekeep._health import GroupState
-from gatekeep._host import GroupHome, Host
+from gatekeep._host import GroupHome, HopNet, Host
 from gatekeep._reloader import Reloader
 from gatekeep._script_threads import ScriptThreads
 from gatekeep._statistics import Counters
@@ -76,72 +76,61 @@ class ServedGroup:
         )
 
 
-@contextlib.contextmanager
-def open_groups(
-    host: Host,
-    settings: Settings,
-    counters: Counters,
-    log: Logger,
-    *,
-    relieve: Callable[[], None],
-    debug: bool,
-) -> Iterator[list[ServedGroup]]:
-    """All groups, with their listeners; no process is started yet.
+@attrs.frozen(kw_only=True)
+class Opener:
+    """Makes the groups of a gateway.
 
-    Args:
+    Attributes:
         relieve: called when we are out of descriptors.
-
-    Raises:
-        CannotStart: a listener cannot be made.
+        replaces: whether another gateway serves until this one does.
     """
-    with contextlib.ExitStack() as homes:
-        yield [
-            _open_embedded(host, group, settings, counters, log, relieve, debug)
-            if group.is_embedded
-            else _open(
-                host, homes.enter_context(_home(host, group)), group, settings, counters, log, relieve, debug
-            )
-            for group in settings.groups
-        ]
 
+    host: Host
+    settings: Settings
+    counters: Counters
+    log: Logger
+    relieve: Callable[[], None]
+    debug: bool
+    replaces: bool
 
-def _open(
-    host: Host,
-    home: GroupHome,
-    settings: GroupSettings,
-    whole: Settings,
-    counters: Counters,
-    log: Logger,
-    relieve: Callable[[], None],
-    debug: bool,
-) -> ServedGroup:
-    group = Group(settings.name, settings.processes, home.address)
-    dispatch = HopDispatch(host.net, host.clock, group, settings, counters, log, relieve=relieve)
-    supervisor = Supervisor(
-        host, settings, group, home, counters, log,
-        apps=apps_of(settings, whole), folders=folders_of(settings, whole), module_path=_module_path(), debug=debug,
-        develops=whole.reload.reload, gives_up=len(whole.groups) == 1,
-    )  # fmt: skip
-    return ServedGroup(settings, group, dispatch, supervisor)
+    @contextlib.contextmanager
+    def open(self) -> Iterator[list[ServedGroup]]:
+        """All groups, with their listeners; no process is started yet.
 
+        Raises:
+            CannotStart: a listener cannot be made.
+        """
+        with contextlib.ExitStack() as homes:
+            yield [
+                self._embedded(group)
+                if group.is_embedded
+                else self._served(group, homes.enter_context(_home(self.host, group)))
+                for group in self.settings.groups
+            ]
 
-def _open_embedded(
-    host: Host,
-    settings: GroupSettings,
-    whole: Settings,
-    counters: Counters,
-    log: Logger,
-    relieve: Callable[[], None],
-    debug: bool,
-) -> ServedGroup:
-    group = Group(settings.name, 1, "")
-    supervisor = EmbeddedSupervisor(
-        host.net, host.clock, settings, group, log, apps=apps_of(settings, whole), debug=debug
-    )
-    dispatch = HopDispatch(
-        supervisor.net, host.clock, group, settings.in_effect, counters, log, relieve=relieve
-    )
-    return ServedGroup(settings, group, dispatch, supervisor)
+    def _served(self, settings: GroupSettings, home: GroupHome) -> ServedGroup:
+        host, whole = self.host, self.settings
+        group = Group(settings.name, settings.processes, home.address)
+        supervisor = Supervisor(
+            host, settings, group, home, self.counters, self.log,
+            apps=apps_of(settings, whole), folders=folders_of(settings, whole), module_path=_module_path(),
+            debug=self.debug, develops=whole.reload.reload, gives_up=len(whole.groups) == 1, starts_whole=self.replaces,
+        )  # fmt: skip
+        return ServedGroup(settings, group, self._dispatch(host.net, group, settings), supervisor)
+
+    def _embedded(self, settings: GroupSettings) -> ServedGroup:
+        group = Group(settings.name, 1, "")
+        apps = apps_of(settings, self.settings)
+        supervisor = EmbeddedSupervisor(
+            self.host.net, self.host.clock, settings, group, self.log, apps=apps, debug=self.debug
+        )
+        dispatch = self._dispatch(supervisor.net, group, settings.in_effect)
+        return ServedGroup(settings, group, dispatch, supervisor)
+
+    def _dispatch(self, net: HopNet, group: Group, settings: GroupSettings) -> HopDispatch:
+        return HopDispatch(
+            net, self.host.clock, group, settings, self.counters, self.log, relieve=self.relieve
+        )
 
 
 @contextlib.contextmanager

@@ -143,16 +143,21 @@ class Program:
                 "settings.refused", reason=str(error), action="the old ones stay, and nothing is reloaded"
             )
             return
-        if configuration == self._configuration:
+        if configuration == self._configuration and not self._has_embedded():
             self._gateway.reload()
         else:
-            # New settings may concern everything, our own addresses included: who has them replaces us.
-            self._log.info("settings.changed", file=configuration.file)
+            # New settings may concern everything, our own addresses included, and code in our own process stays what it is: who
+            # has the new ones replaces us.
+            if configuration != self._configuration:
+                self._log.info("settings.changed", file=configuration.file)
             self._successor.ask()
 
     def _hurry(self) -> None:
         self._passes_on(signal.SIGTERM)
         self._gateway.hurry()
+
+    def _has_embedded(self) -> bool:
+        return any(group.is_embedded for group in self._settings.groups)
 
     def _ask_to_stop(self) -> None:
         if self._passes_on(signal.SIGTERM):

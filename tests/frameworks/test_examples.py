@@ -24,7 +24,18 @@ from served import Served, free_port, serve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MOUNTED = "07_fastapi"
-TUTORIALS = sorted(folder.name for folder in EXAMPLES.glob("[0-9][0-9]_*") if folder.name != MOUNTED)
+WITH_TESTS_OF_THEIR_OWN = {
+    MOUNTED,
+    "05_asyncio",
+    "06_trio",
+    "08_timeouts",
+    "09_blue_green",
+    "11_nginx",
+    "12_haproxy",
+}
+TUTORIALS = sorted(
+    folder.name for folder in EXAMPLES.glob("[0-9][0-9]_*") if folder.name not in WITH_TESTS_OF_THEIR_OWN
+)
 
 
 @dataclass
@@ -62,12 +73,24 @@ def run_tutorial(name: str, data: Path) -> Iterator[Served]:
                 check=True,
                 capture_output=True,
             )
+        elif program == "gatekeep" and arguments[0] != "serve":
+            run_gatekeep(*arguments, cwd=folder)
         elif program == "gatekeep":
-            assert arguments[0] == "serve"
-            with serve(*arguments[1:], cwd=folder, env=environment) as server:
+            app, *flags = arguments[1:] or [None]
+            with serve(app, *flags, cwd=folder, env=environment) as server:
                 yield server
             return
     pytest.fail(f"{name}/README.md does not say how to serve it")
+
+
+def run_gatekeep(*arguments: str, cwd: Path) -> None:
+    """Run one of the other commands, which must succeed."""
+    source = str(Path(gatekeep.__file__).parents[1])
+    command = [sys.executable, "-m", "gatekeep", *arguments]
+    run = subprocess.run(
+        command, cwd=cwd, env={**os.environ, "PYTHONPATH": source}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def as_pattern(line: str) -> str:

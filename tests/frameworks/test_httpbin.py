@@ -247,7 +247,7 @@ def test_a_delayed_response_is_waited_for(httpbin: Served) -> None:
     with make_client("requests", httpbin.url) as client:
         began = time.monotonic()
         assert client.get("/delay/1").status_code == 200
-        assert 1.0 <= time.monotonic() - began < 3.0
+        assert 1.0 <= time.monotonic() - began < 15
 
 
 def test_a_drip_arrives_drop_by_drop(any_httpbin: Served) -> None:

@@ -443,9 +443,10 @@ def test_those_who_left_take_no_place_in_the_backlog(start: Start, gate: Gate) -
 
 
 def test_an_application_can_ask_whether_its_client_has_gone(start: Start) -> None:
-    noticed = threading.Event()
+    entered, noticed = threading.Event(), threading.Event()
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        entered.set()
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if environ["gatekeep.disconnected"]():
@@ -456,7 +457,7 @@ def test_an_application_can_ask_whether_its_client_has_gone(start: Start) -> Non
 
     site = start(app)
     client = begin(site, "/")
-    wait_until(lambda: site.served.statistics().in_flight == 1)
+    assert entered.wait(PATIENCE)
     client.break_off()
     assert noticed.wait(PATIENCE)
 

@@ -421,7 +421,7 @@ def test_a_second_signal_stops_at_once() -> None:
         began = time.monotonic()
         server.terminate()
         assert server.wait() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
 
 
 def test_a_signal_that_comes_twice_within_a_moment_counts_once() -> None:
@@ -441,6 +441,48 @@ def test_it_stops_while_the_application_loads(tmp_path: Path) -> None:
         gateway.terminate()
         assert gateway.wait(20) == 0
         assert not any(map(is_alive, pids))
+
+
+IMPORTS_SLOWLY = """
+import os, signal, sys, time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "gatekeep._cli":
+            print("loading", flush=True)
+            time.sleep(2)
+
+sys.meta_path.insert(0, Slow())
+sys.argv[1:] = ["serve", "apps:hello", "--bind", "127.0.0.1:0"]
+from gatekeep.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_that_come_while_it_loads_its_own_modules_do_not_end_it(number: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPORTS_SLOWLY], cwd=TESTS, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(number)
+        assert any("gateway.ready" in line for line in process.stdout)
+        process.terminate()
+        process.stdout.read()
+        assert process.wait(20) == 0
+
+
+def test_ctrl_c_while_it_loads_its_own_modules_is_no_traceback() -> None:
+    command = [sys.executable, "-c", IMPORTS_SLOWLY]
+    with subprocess.Popen(
+        command, cwd=TESTS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate() == ("", "")
+        assert process.returncode == -signal.SIGINT
 
 
 @pytest.mark.parametrize("app", ["apps:hello", "slow:app"])
@@ -481,11 +523,11 @@ def test_a_thread_that_the_application_left_running_delays_nobody(tmp_path: Path
         f"atexit.register(open({str(tmp_path / 'mark')!r}, 'w').write, 'atexit ran')\n"
         "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'ok']\n"
     )
-    with serve("threaded:app", "-w", "1", cwd=tmp_path) as server:
+    with serve("threaded:app", "-w", "1", "--shutdown-timeout", "20", cwd=tmp_path) as server:
         began = time.monotonic()
         server.terminate()
         assert server.wait() == 0
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 15
         (exited,) = server.events_named("process.exited")
         assert exited["end"] == "exit status 0"
 

@@ -20,6 +20,8 @@ import pytest
 from client import Client
 from conftest import TESTS, start_site, wait_until
 from gatekeep import Gateway, Settings
+from gatekeep._cli_control import _owner_of
+from gatekeep._console_client import Running
 from gatekeep._status import GatewayStatus
 from served import Served, serve
 from traffic import Traffic, write_script
@@ -270,6 +272,10 @@ def test_a_drain_names_the_gateways_that_it_could_not_ask(place: dict[str, str])
             f"gateway {one.pid} does not answer within 10 s\n"
             f"gatekeep: no gateway that answers has a process {pid}\n"
         )
+
+
+def test_a_gateway_that_ends_while_it_is_asked_has_no_process(tmp_path: Path) -> None:
+    assert _owner_of(4711, [Running(4712, str(tmp_path / "gone"))]) is None
 
 
 # --- inside other programs

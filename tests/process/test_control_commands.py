@@ -20,6 +20,15 @@ from gatekeep._status_view import render
 from served import Served, serve
 
 
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else's gateways are asked: some end just then."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+
+
 def gatekeep(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "gatekeep", *arguments],
@@ -115,6 +124,26 @@ def test_reload_that_waits_says_why_the_new_code_does_not_start(tmp_path: Path) 
         assert {process["state"] for process in processes(server) if process["state"] != "starting"} == {
             "draining"
         }
+
+
+def test_a_process_that_waits_for_its_successor_counts_and_is_heard_of_again(tmp_path: Path) -> None:
+    site = tmp_path / "site.py"
+    site.write_text("def application(environ, start_response): ...\n")
+    with serve("site.py", "--script-reloading", "off", cwd=tmp_path) as server:
+        wait_until(lambda: len(server.events_named("process.ready")) == 2)
+        site.write_text("raise RuntimeError('no')\n")
+        for _ in range(2):
+            done = gatekeep("reload", str(server.pid))
+            assert done.stdout == f"2 processes of gateway {server.pid} are being replaced\n"
+            server.wait_for_event("process.load_failed")
+        pid = server.events_named("process.ready")[0]["pid"]
+        assert gatekeep("drain", str(pid)).returncode == 0
+        told = server.wait_for_event("drain.started", pid=pid, trigger="eviction")
+        assert (told["planned"], told["window"]) == (False, 15.0)
+        other = server.events_named("process.ready")[1]["pid"]
+        os.kill(other, signal.SIGTERM)
+        told = server.wait_for_event("drain.started", pid=other, trigger="a signal to this process")
+        assert told["window"] == 0.0, "it has shutdown-timeout only"
 
 
 def test_drain_replaces_one_process() -> None:

@@ -123,6 +123,17 @@ def test_an_application_that_needs_more_address_space_than_there_is_fails_to_loa
     assert done.stderr.splitlines()[-1] == "gatekeep: cannot start: greedy failed to load: MemoryError"
 
 
+def test_a_limit_that_leaves_no_room_for_our_own_threads_is_named_without_a_traceback(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "small.py").write_text("def application(environ, start_response): ...\n")
+    limit = ("--virtual-memory-limit", str(50_000_000))
+    done = run("serve", "small", "--bind", "127.0.0.1:0", *limit, cwd=tmp_path)
+    assert done.returncode == 3
+    assert "virtual-memory-limit = 50000000: the system has no room" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_the_environment_can_be_read_from_outside(start: Start) -> None:
     (pid,) = start(env=["SHOP=1"]).served.statistics().processes
     assert b"\0SHOP=1\0" in b"\0" + Path(f"/proc/{pid}/environ").read_bytes()

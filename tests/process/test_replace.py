@@ -31,6 +31,22 @@ def application(environ, start_response):
 """
 
 
+IN_TURN = """
+import os, time
+
+for turn in "ready", "failing", "slow":
+    try:
+        os.close(os.open(turn, os.O_CREAT | os.O_EXCL))
+        break
+    except FileExistsError:
+        pass
+if turn == "failing":
+    raise RuntimeError("once")
+if turn == "slow":
+    time.sleep(3)
+"""
+
+
 class Asker:
     """Asks one request after the other, over a kept connection or a new one each time."""
 
@@ -93,6 +109,25 @@ def test_no_request_fails_while_another_gateway_takes_over(tmp_path: Path, loop:
         assert (tmp_path / "site.sock").exists(), "the new gateway listens there"
         _stop_successor(server)
         assert not (tmp_path / "site.sock").exists()
+
+
+def test_the_old_gateway_serves_until_all_processes_of_the_new_one_have_tried_to_start(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "site.py").write_text(SLOW)
+    with serve("site.py", "--processes", "3", "--startup-timeout", "30", cwd=tmp_path) as server:
+        wait_until(lambda: len(server.events_named("process.ready")) == 3)
+        # Of the new processes the first is ready at once, the second fails, the third takes its time.
+        (tmp_path / "site.py").write_text(IN_TURN + SLOW)
+        os.kill(server.pid, signal.SIGUSR2)
+        server.wait_for_event("gateway.replaced")
+        told = [
+            event["event"]
+            for event in server.events[: server.events.index(server.events_named("gateway.replaced")[0])]
+        ]
+        assert told.count("process.ready") >= 5
+        assert told.count("process.load_failed") == 1
+        _stop_successor(server)
 
 
 def test_a_new_gateway_that_cannot_start_changes_nothing(tmp_path: Path) -> None:

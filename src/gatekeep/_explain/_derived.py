@@ -37,7 +37,8 @@ def response_socket_value(settings: Settings) -> Value:
     """response-socket-timeout as it is in effect."""
     derived = ""
     if settings.http.response_socket_timeout is None:
-        derived = "socket-timeout" if len(settings.groups) == 1 else "the longest socket-timeout"
+        hops = sum(not group.is_embedded for group in settings.groups)
+        derived = ("Apache's Timeout", "socket-timeout", "the longest socket-timeout")[min(hops, 2)]
     return time_value("response-socket-timeout", settings.response_socket_timeout, derived)
 
 

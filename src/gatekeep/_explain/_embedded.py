@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-EMBEDDED_OFF = {
-    "between gateway and worker": (
-        *("listen-backlog", "connect-timeout", "queue-timeout", "socket-timeout"),
-        *("max-waiting", "client-gone-delay"),
-    ),
-    "ending a request": ("request-timeout", "interrupt-timeout", "deadlock-timeout", "cancel-on-disconnect"),
-    "replacing a process": (
-        *("startup-timeout", "inactivity-timeout", "restart-interval", "maximum-requests"),
-        *("cpu-time-limit", "memory-limit", "script-reloading"),
-        *("graceful-timeout", "eviction-timeout", "shutdown-timeout"),
-    ),
-    "what processes are given": (
-        *("user", "group", "umask", "home", "lang", "locale", "env", "display-name", "nice"),
-        *("stack-size", "virtual-memory-limit"),
-    ),
+from gatekeep.settings._embedded import OFF, REFUSED, WITHOUT_MEANING
+from gatekeep.settings._spec import dashed
+
+EMBEDDED_OFF = {kind: tuple(map(dashed, names)) for kind, names in OFF.items()} | {
+    "what processes are given": tuple(map(dashed, (*REFUSED, *WITHOUT_MEANING)))
 }
-"""Settings without effect there: each of them acts on a process of the group's own, and there is none."""
+"""Settings without effect there, by kind: each of them acts on a hop, or a process of the group's own, and there is none."""
 
 
 def notes_on_embedded() -> tuple[str, ...]:

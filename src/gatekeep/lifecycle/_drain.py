@@ -55,7 +55,9 @@ class Timers:
     shutdown: float
 
     def window(self, trigger: Trigger) -> float:
-        """How long what runs may take."""
+        """How long what runs may take, before shutdown-timeout begins."""
+        if trigger is SHUTDOWN:
+            return 0.0
         return self.eviction if trigger.evicts else self.graceful
 
 

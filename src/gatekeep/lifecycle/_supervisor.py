@@ -50,6 +50,9 @@ SPAWN_PAUSE = 0.5
 ECHO = 0.5
 """Seconds within which a signal at a process may be part of the gateway's own stop: systemd sends SIGTERM to all of them."""
 
+REPLACEABLE = frozenset({ProcessState.STARTING, ProcessState.SERVING, ProcessState.DRAINING})
+"""The states in which a process has not made room for a successor yet."""
+
 _NO_FAILURE = _control.Failed("no process became ready", "")
 
 
@@ -62,6 +65,8 @@ class Supervisor:
         debug: whether the daemons shall send events at debug.
         develops: whether a developer watches: failed starts are shown and waited out, and new code need not wait for old one.
         gives_up: whether the gateway has no sense without this group; else it is started again and again while others serve.
+        starts_whole: whether it has started only when each seat's first process is ready, or has failed: another gateway serves
+            until then with all of its own.
 
     Attributes:
         on_folders: called with the folders that modules were loaded from, where a developer watches.
@@ -82,9 +87,11 @@ class Supervisor:
         debug: bool,
         develops: bool = False,
         gives_up: bool = True,
+        starts_whole: bool = False,
     ) -> None:
         self._develops = develops
         self._gives_up = gives_up and not develops
+        self._starts_whole = starts_whole
         self.on_folders: Callable[[list[str]], None] = lambda folders: None
         self._host = host
         self._settings = settings
@@ -115,6 +122,8 @@ class Supervisor:
         self._retry = anyio.Event()
         self._row_freed = anyio.Event()
         self._first_ready = anyio.Event()
+        self._untried = set(range(settings.processes))
+        self._all_tried = anyio.Event()
         self._finished = anyio.Event()
         self._tasks: TaskGroup
         self._last_failure = _NO_FAILURE
@@ -134,6 +143,8 @@ class Supervisor:
                     for seat in range(self._settings.processes):
                         self._tasks.start_soon(self._keep_seat, seat)
                     await self._first_ready.wait()
+                    if self._starts_whole:
+                        await self._all_tried.wait()
                     task_status.started()
                 carer.cancel_scope.cancel()
         finally:
@@ -178,16 +189,21 @@ class Supervisor:
         incumbent: Child | None = None
         while not self._stopping:
             child = await self._start(seat)
-            if child is None:
-                continue
-            self._tasks.start_soon(self._live, child)
-            await child.settled.wait()
-            if not child.life.stays:
+            if child is not None:
+                self._tasks.start_soon(self._live, child)
+                await child.settled.wait()
+            self._tried(seat)
+            if child is None or not child.life.stays:
                 continue  # an incumbent that lives serves on meanwhile
             if incumbent is not None:
                 self._succeed(incumbent)
             incumbent = child
             await child.vacates.wait()
+
+    def _tried(self, seat: int) -> None:
+        self._untried.discard(seat)
+        if not self._untried:
+            self._all_tried.set()
 
     async def _start(self, seat: int) -> Child | None:
         """Start a process when it is time for it. None where the system would not, or nobody wants it any more."""
@@ -361,11 +377,10 @@ class Supervisor:
         if self._expects_stop and trigger not in (REQUEST_TIMEOUT, SCRIPT_REJECTED):
             return  # it can serve until then
         is_needed = not any(other.life.stays for other in self._children.values() if other is not child)
-        was_serving = child.is_serving
+        was_serving, before = child.is_serving, child.life.trigger
         orders = child.life.drain(trigger, self._host.clock.now(), is_needed=is_needed)
-        if orders or child.life.trigger is trigger:
+        if orders or child.life.trigger is not before:
             child.why = _control.Why(trigger.name, reason)
-        if was_serving:
             self._log.info(
                 "drain.started",
                 **self.describe(child),
@@ -433,11 +448,12 @@ class Supervisor:
 
     def _replace_all(self, trigger: Trigger, reason: str, first: Child | None = None) -> int:
         self._generation += 1
-        serving = [child for child in self._children.values() if child.is_serving]
-        starting = [child for child in self._children.values() if child.life.state is ProcessState.STARTING]
-        for child in sorted(serving, key=lambda child: child is not first):
-            self.drain(child, trigger, reason)
-        return len(serving) + len(starting)  # the latter follow when they are ready
+        outdated = [child for child in self._children.values() if child.life.state in REPLACEABLE]
+        for child in sorted(outdated, key=lambda child: child is not first):
+            if child.is_serving:
+                self.drain(child, trigger, reason)
+        # Those that start follow when they are ready, and who drains already is on its way; a seat may have one of each.
+        return len({child.seat for child in outdated})
 
     def evict(self, pid: int) -> bool:
         """Replace one process now. False where there is none of that pid, or it is going already."""

@@ -67,14 +67,27 @@ def run(control_fd: int, log_fd: int, listener_fd: int, board_fd: int, dump_fd: 
     os.register_at_fork(after_in_child=lambda: _close_in_child(control, log, output))
     _set_module_path(settings)
     sys.argv[:] = ["gatekeep"]  # the application's code may look; our descriptors are none of its business
+    board = _map_board(settings, board_fd)  # before the application may have taken all address space there is
     applications = _load(settings, control)
     _install_signals(control)
-    board = _map_board(settings, board_fd)
-    daemon = Daemon(settings, applications, Listener(listener_fd), board, log, output)
-    os.register_at_fork(after_in_child=daemon.close_in_child)
+    try:
+        daemon = Daemon(settings, applications, Listener(listener_fd), board, log, output)
+        os.register_at_fork(after_in_child=daemon.close_in_child)
+        daemon.start_threads()
+    except (MemoryError, OSError, RuntimeError) as error:
+        control.send(Failed(_no_room(settings, error), ""))
+        end(LOAD_FAILED_STATUS)
     guard.loaded()
     daemon.serve(control)
     end(0)
+
+
+def _no_room(settings: DaemonSettings, error: Exception) -> str:
+    limit = settings.virtual_memory_limit
+    why = f"virtual-memory-limit = {limit}: " if limit else ""
+    return (
+        f"{why}the system has no room for {settings.threads} worker threads: {error or type(error).__name__}"
+    )
 
 
 def end(status: int) -> NoReturn:
@@ -213,10 +226,18 @@ class Daemon:
         )
         self._is_watched = settings.beats or settings.fire < math.inf or settings.cancel_on_disconnect
 
+    def start_threads(self) -> None:
+        """Start the worker threads; they wait until `serve`.
+
+        Raises:
+            MemoryError, RuntimeError: the system has no room for them.
+        """
+        with stacks_of(self._stack_size):
+            self._crew.start()
+
     def serve(self, control: Control) -> None:
         """Serve until the gateway orders the end (see `_drain.Order`), and nothing runs any more or shutdown-timeout is over."""
         self._row.set_pid(os.getpid())
-        self._start_threads(control)
         # Before the first accept: only of a process that was ready is it believed that it had connections in hand.
         control.send(Ready(control.load_time, self._folders))
         self._control = control
@@ -233,15 +254,6 @@ class Daemon:
                     self._signalled(item)
         if self._is_watched:
             self._monitor.look(time.monotonic())
-
-    def _start_threads(self, control: Control) -> None:
-        try:
-            with stacks_of(self._stack_size):
-                self._crew.start()
-        except RuntimeError as error:
-            reason = f"the system has no room for {len(self._crew.workers)} worker threads: {error}"
-            control.send(Failed(reason, ""))
-            end(LOAD_FAILED_STATUS)
 
     def _pause(self) -> float | None:
         """Seconds until something may be due; None where only news can change anything."""

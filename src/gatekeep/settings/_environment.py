@@ -27,11 +27,14 @@ def environment_layers(environment: Mapping[str, str], own: frozenset[str] = fro
     Raises:
         SettingsError: one is unknown, or its value is none of the setting's.
     """
+    seen: dict[str, str] = {}
     known = declared()
     for variable, text in environment.items():
         if not variable.startswith(PREFIX) or variable in own or variable in (ARGUMENTS, CONFIG, FROM):
             continue
         name = plain_name(variable.removeprefix(PREFIX).lower())
+        if text and seen.setdefault(name, variable) != variable:
+            raise SettingsError(f"${variable}: ${seen[name]} says it already, by its other name")
         if variable in (APP, PROFILE):
             yield Layer(f"${variable}", {name: text})
         elif name in known:

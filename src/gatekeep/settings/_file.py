@@ -19,7 +19,7 @@ def find_file() -> str:
         return OWN_NAME
     if os.path.isfile(PROJECT):
         try:
-            if "gatekeep" in _parsed(PROJECT).get("tool", {}):
+            if _of_project(_parsed(PROJECT)) is not None:
                 return PROJECT
         except SettingsError:
             pass  # another tool's affair
@@ -32,12 +32,11 @@ def read_file(path: str) -> Layer:
     Raises:
         SettingsError: it cannot be read, is no TOML, or has tables where values belong.
     """
-    values = _parsed(path)
+    values: Any = _parsed(path)
     if os.path.basename(path) == PROJECT:
-        try:
-            values = values["tool"]["gatekeep"]
-        except (KeyError, TypeError):
-            raise SettingsError(f"{path}: there is no table [tool.gatekeep] in it") from None
+        values = _of_project(values)
+        if not isinstance(values, dict):
+            raise SettingsError(f"{path}: there is no table [tool.gatekeep] in it")
     groups = _tables(path, values.pop("groups", {}), "groups")
     mounts = values.pop("mounts", None)
     if mounts is not None and not (
@@ -46,6 +45,12 @@ def read_file(path: str) -> Layer:
         raise SettingsError(f"{path}: mounts: a list of tables is needed: [[mounts]]")
     plain = {name: _value(path, name, value) for name, value in values.items()}
     return Layer(path, plain, groups, mounts)
+
+
+def _of_project(values: dict[str, Any]) -> Any:
+    """What is at [tool.gatekeep]; None where there is no such place."""
+    tool = values.get("tool")
+    return tool.get("gatekeep") if isinstance(tool, dict) else None
 
 
 def _parsed(path: str) -> dict[str, Any]:
@@ -73,4 +78,7 @@ def _value(place: str, name: str, value: object) -> object:
         return value
     if name != "env":
         raise SettingsError(f"{place}: {name}: a value is needed, not a table")
+    for key, each in value.items():
+        if isinstance(each, bool) or not isinstance(each, (str, int, float)):
+            raise SettingsError(f"{place}: env.{key} = {each!r}: a text or a number is needed")
     return [f"{key}={each}" for key, each in value.items()]

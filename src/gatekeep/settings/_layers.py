@@ -6,7 +6,8 @@ one; within one place the single group goes first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -61,14 +62,14 @@ def settings_from(layers: Sequence[Layer]) -> Settings:
     """
     layers = _with_profile(layers)
     general = _general(layers)
-    groups = _groups(layers)
+    place = _last_place(layer.place for layer in layers if layer.groups)
+    mapped = _last_place(layer.place for layer in layers if layer.mounts is not None)
+    tables = {"groups": _Said(_groups(layers), place), "mounts": _Said(_mounts(layers), mapped or place)}
     return _built(
         Settings,
-        _share(general, Settings),
+        _share(general, Settings) | tables,
         http=_built(HttpSettings, _share(general, HttpSettings)),
         reload=_built(ReloadSettings, _share(general, ReloadSettings)),
-        groups=groups,
-        mounts=_mounts(layers),
     )
 
 
@@ -87,7 +88,7 @@ def _with_profile(layers: Sequence[Layer]) -> list[Layer]:
     for layer in layers:
         if "profile" in layer.values:
             chosen, place = layer.values["profile"], layer.place
-    if chosen not in PROFILES:
+    if not isinstance(chosen, str) or chosen not in PROFILES:
         raise _located(SettingsError(f"profile = {chosen!r}: allowed is one of {', '.join(PROFILES)}"), place)
     return [Layer(f"profile {chosen}", PROFILES[chosen]), *layers]
 
@@ -125,14 +126,17 @@ def _share(said: Mapping[str, _Said], owner: type) -> dict[str, _Said]:
 
 def _groups(layers: Sequence[Layer]) -> list[GroupSettings]:
     names = list(dict.fromkeys(name for layer in layers for name in layer.groups))
-    if not names:
-        said = _general(layers).get("name")
-        names = [said.value if said else DEFAULT_GROUP]
+    said = _general(layers).get("name")
+    if said and names:
+        reason = f"groups have the names of their tables: {', '.join(names)}"
+        raise _located(SettingsError(f"name = {said.value!r}: {reason}"), said.place)
+    names = names or [said.value if said else DEFAULT_GROUP]
     return [_group(name, layers, is_only=len(names) == 1) for name in names]
 
 
 def _group(name: str, layers: Sequence[Layer], *, is_only: bool) -> GroupSettings:
-    said: dict[str, _Said] = {"name": _Said(name, "")}
+    place = _last_place(layer.place for layer in layers if name in layer.groups or "name" in layer.values)
+    said: dict[str, _Said] = {"name": _Said(name, place)}
     for layer in layers:
         said |= {key: each for key, each in _share(_general([layer]), GroupSettings).items() if key != "name"}
         if "app" in layer.values:
@@ -153,13 +157,11 @@ def _own(group: str, layer: Layer) -> dict[str, _Said]:
     for name, value in layer.groups.get(group, {}).items():
         plain = plain_name(name)
         if plain not in known and plain != "app":
+            if plain == "name":
+                raise _located(SettingsError(f"name = {value!r}: its name is that of the table"), place)
             if plain in declared():
-                raise _located(
-                    SettingsError(
-                        f"{dashed(plain)} is no setting of a group: it is said for the whole gateway"
-                    ),
-                    place,
-                )
+                reason = "is no setting of a group: it is said for the whole gateway"
+                raise _located(SettingsError(f"{dashed(name)} {reason}"), place)
             raise _located(unknown(name, [*known, "app"]), place)
         _once(plain, seen, place)
         said[plain] = _Said(value, place)
@@ -197,12 +199,16 @@ def _built(owner: type[T], said: Mapping[str, _Said], **sections: Any) -> T:
     try:
         return owner(**{name: each.value for name, each in said.items()}, **sections)
     except SettingsError as error:
+        named = re.split(r"[^\w-]", str(error), maxsplit=1)[0]
         for name, each in said.items():
-            if str(error).startswith(
-                (f"{dashed(name)} ", f"{dashed(name)}:", f"{dashed(name).removesuffix('s')} ")
-            ):
+            if named in (dashed(name), dashed(name).removesuffix("s")):
                 raise _located(error, each.place) from None
         raise
+
+
+def _last_place(places: Iterable[str]) -> str:
+    """The highest of those that say something; empty where none does."""
+    return next(reversed([*places]), "")
 
 
 def _located(error: SettingsError, place: str) -> SettingsError:

@@ -11,7 +11,7 @@ from gatekeep.settings._app import AppTarget, target_of
 from gatekeep.settings._script import ScriptSettings
 from gatekeep.settings._spec import Spec, setting, text_of
 
-_PREFIX = re.compile(r"(/(?!\.{1,2}(?:/|$))[^/\0?#]+)*")
+_PREFIX = re.compile(r"(/(?!\.{1,2}(?:/|$))[^/\0?#\ud800-\udfff]+)*")
 _LABEL = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
 _HOST = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*|\[[0-9a-f:.]+\]")
 

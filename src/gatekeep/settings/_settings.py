@@ -184,9 +184,9 @@ def check_mounts(mounts: Sequence[MountSettings], groups: Sequence[GroupSettings
         seen.add((mount.host, mount.path))
     for group in groups if mounts else ():
         its = [mount for mount in mounts if mount.group in (group.name, "")]
-        if not its:
+        if not its and not any(mount.dispatch_script for mount in mounts):  # which may lead anywhere
             raise SettingsError(f"groups.{group.name}: no mount leads to it")
-        if group.app is None and any(mount.app is None for mount in its):
+        if group.app is None and (not its or any(mount.app is None for mount in its)):
             raise SettingsError(f"groups.{group.name}: app is needed, or one for each of its mounts")
         for mount in () if group.is_embedded else its:
             if mount.app is not None:

@@ -182,6 +182,10 @@ _SWITCH = {
 }
 
 
+_COMMA = re.compile(r",(?!proxy-protocol=)")
+"""What stands between several values, and not within an address of bind."""
+
+
 def value_of(attribute: attrs.Attribute[Any], text: str) -> Any:
     """A setting's value from text, such as an environment variable's; several are separated by commas.
 
@@ -196,7 +200,7 @@ def value_of(attribute: attrs.Attribute[Any], text: str) -> Any:
     if kind in (int, float):
         return number_of(attribute, text)
     if attribute.metadata["spec"].item:
-        return tuple(item.strip() for item in text.split(",") if item.strip())
+        return tuple(item.strip() for item in _COMMA.split(text) if item.strip())
     return text
 
 

@@ -9,8 +9,8 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+")
 _STEP = re.compile(r"([0-9.]+)(ms|s|m|h|d)")
 
-_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?b?)", re.IGNORECASE)
+_BYTES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(i?b?)|b)", re.IGNORECASE)
 
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 
@@ -42,9 +42,11 @@ def parse_size(text: str) -> int:
     found = _SIZE.fullmatch(text)
     if not found:
         raise ValueError(text)
-    number, unit, ending = float(found[1]), found[2].lower(), found[3].lower()
-    factor = 1000 ** "kmgt".index(unit) * 1000 if ending == "b" and unit else _BYTES[unit]
-    return int(number * factor)
+    if found[2] is None:
+        return int(found[1])
+    unit = found[2].lower()
+    factor = 1000 ** ("kmgt".index(unit) + 1) if found[3].lower() == "b" else _BYTES[unit]
+    return int(found[1]) * factor if found[1].isdigit() else int(float(found[1]) * factor)
 
 
 def show_duration(seconds: float) -> str:

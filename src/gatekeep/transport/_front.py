@@ -7,8 +7,6 @@ import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
-import anyio
-
 from gatekeep._alarms import Alarms
 from gatekeep._errors import ClientGone, NotMounted, Refused, RequestFailed, StartsFail, Stopped
 from gatekeep._events import DEBUG, INFO, Action, Logger, Outcome, Record, request_name, says
@@ -240,15 +238,15 @@ class Front:
             record.outcome = _SERVED
         except RequestFailed as failure:
             await self._fail(exchange, failure)
-        except anyio.get_cancelled_exc_class():
-            self._stop_request(exchange)
-            raise
         except Exception:
             # A fault of ours costs this request, never the others.
             self._log.error(
                 "front.failed", request_id=request_name(record.number), traceback=traceback.format_exc()
             )
             await self._fail(exchange, _Fault("a fault of the gateway"))
+        except BaseException:  # cancelled, or Ctrl-C, which trio may raise anywhere
+            self._stop_request(exchange)
+            raise
         finally:
             self._finish(record, is_probe=probe is not None)
 

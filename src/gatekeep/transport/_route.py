@@ -20,7 +20,7 @@ class Mount(NamedTuple, Generic[T]):
 
     Attributes:
         host: a name, `*.` and a domain for all names below it, or empty for all hosts; in lower case.
-        prefix: a path's beginning without a slash at its end, so that the root is empty.
+        prefix: a path's beginning without a slash at its end, so that the root is empty; as text, not as WSGI has it.
         target: what is mounted there.
     """
 
@@ -45,7 +45,8 @@ class Routes(Generic[T]):
     """
 
     def __init__(self, mounts: Iterable[Mount[T]]) -> None:
-        self._mounts = sorted(mounts, key=_precedence)
+        table = (mount._replace(prefix=wsgi_text(mount.prefix)) for mount in mounts)
+        self._mounts = sorted(table, key=_precedence)
         only = self._mounts[0] if len(self._mounts) == 1 else None
         self.sole = only.target if only is not None and not only.host and not only.prefix else None
 
@@ -54,7 +55,7 @@ class Routes(Generic[T]):
 
         Args:
             host: as in the Host field, a port included; empty where there was none.
-            path: decoded, beginning with a slash.
+            path: decoded, beginning with a slash; its bytes as latin-1 text (PEP 3333).
         """
         host, normal = host_name(host), normalise(path)
         for mount in self._mounts:
@@ -62,6 +63,11 @@ class Routes(Generic[T]):
                 whole = path if _is_below(mount.prefix, path) else normal
                 return Place(mount.target, mount.prefix, whole[len(mount.prefix) :])
         return None
+
+
+def wsgi_text(text: str) -> str:
+    """A text's UTF-8 as latin-1 text, which is how PEP 3333 has paths."""
+    return text.encode().decode("latin-1")
 
 
 def _precedence(mount: Mount[T]) -> tuple[int, int, int]:
