@@ -1,4 +1,4 @@
-"""All places together, in rising order: a profile, what other servers read, a file, the environment, `$GATEKEEP_CMD_ARGS`, flags."""
+"""All places of settings together: a profile, what other servers read, a file, the environment, `$GATEKEEP_CMD_ARGS`, flags."""
 
 from __future__ import annotations
 
