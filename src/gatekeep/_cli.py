@@ -31,6 +31,7 @@ from gatekeep._surroundings import read_surroundings
 from gatekeep._systemd import Notifier, take_listeners
 from gatekeep._terminal import CANNOT_START, FAULT, USAGE, die, write
 from gatekeep.settings._bind import Bind, BindKind, parse_bind
+from gatekeep.settings._foreign import render as render_translation
 
 LOG_PATIENCE = 2.0
 """Seconds that the last log lines may take to be written."""
@@ -139,11 +140,17 @@ def check(**options: Any) -> None:
 def explain(as_json: bool, **options: Any) -> None:
     """Print what the settings come to: what bounds each stage of a request, what happens when one does not end, and what warns.
 
-    Takes what `gatekeep serve` takes. Nothing is started, and no application is loaded (`gatekeep check` does that).
+    Takes what `gatekeep serve` takes; with --from it begins with what each setting of the other server's file has become.
+    Nothing is started, and no application is loaded (`gatekeep check` does that).
     """
     configuration = _sources(options).read(enter_folder)
     explanation = explained(configuration.settings, read_surroundings())
-    write(to_json(explanation) + "\n" if as_json else render(explanation))
+    if as_json:
+        write(to_json(explanation) + "\n")
+        return
+    if configuration.translation is not None:
+        write(render_translation(configuration.translation) + "\n")
+    write(render(explanation))
 
 
 def _sources(options: dict[str, Any]) -> Sources:

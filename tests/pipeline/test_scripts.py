@@ -158,13 +158,19 @@ def test_when_all_threads_hang_requests_are_refused_at_once_and_later_served_aga
 # --- who asks
 
 
-CHECK = "def check_password(environ, user, password): return {'a': password == 'right', 'b': 'c'}.get(user)\n"
+CHECK = "def check_password(environ, user, password): return {'a': password == 'right', 'b': 'c', '': True}.get(user)\n"
 
 
 def test_who_asks_is_known_to_the_application_and_how_it_was_found_out(start: Start, script: Path) -> None:
     script.write_text(CHECK)
     site = start(auth_script=str(script), auth_realm="Shop")
-    for fields in ((), (basic("a", "wrong"),), (basic("nobody", "x"),), ("Authorization: Bearer x",)):
+    for fields in (
+        (),
+        (basic("a", "wrong"),),
+        (basic("nobody", "x"),),
+        (basic("", ""),),
+        ("Authorization: Bearer x",),
+    ):
         answer = ask(site, "/", *fields)
         assert answer.status == 401
         assert answer.fields["www-authenticate"] == 'Basic realm="Shop", charset="UTF-8"'

@@ -44,6 +44,7 @@ def refusal(**environment: str) -> str:
         ("GATEKEEP_BIND", "unix:/run/a.sock", {"bind": "unix:/run/a.sock"}),
         ("GATEKEEP_BINDS", "unix:/run/a.sock", {"bind": "unix:/run/a.sock"}),
         ("GATEKEEP_BIND", "a:1,proxy-protocol=v2", {"bind": "a:1,proxy-protocol=v2"}),
+        ("GATEKEEP_BIND", "a:1,proxy-protocol=v2, b:2", {"bind": ["a:1,proxy-protocol=v2", "b:2"]}),
         ("GATEKEEP_WORKERS", "3", {"processes": 3}),
         ("GATEKEEP_NAME", "site", {"name": "site"}),
         ("GATEKEEP_PROFILE", "directive", {"profile": "directive"}),

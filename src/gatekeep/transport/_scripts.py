@@ -183,7 +183,7 @@ class Scripts:
             raise self._unauthorized("no credentials of the scheme Basic were sent")
         result = await users.ask("check_password", environ, *credentials)
         user = _auth.judge_password(result, credentials.user)
-        if user is None:
+        if not user:  # nobody's name is empty, whatever a script says
             raise self._unauthorized("check_password does not accept its credentials")
         return user
 
