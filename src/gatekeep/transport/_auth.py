@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from gatekeep._errors import Forbidden, ScriptFailed
 
@@ -35,12 +36,20 @@ def basic_credentials(authorization: str) -> Credentials | None:
         decoded = base64.b64decode(token.strip().encode("ascii"), validate=True)
     except (ValueError, binascii.Error):
         return None
-    try:
-        text = decoded.decode()  # what we ask for (RFC 7617 section 2.1)
-    except UnicodeDecodeError:
-        text = decoded.decode("latin-1")
+    text = _text_of(decoded)
     user, colon, password = text.partition(":")
-    return Credentials(user, password) if colon else None
+    # "The user-id and password MUST NOT contain any control characters" (RFC 7617 section 2); nobody is nobody's name.
+    return Credentials(user, password) if user and colon and not _UNFIT.search(text) else None
+
+
+_UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def _text_of(sent: bytes) -> str:
+    try:
+        return sent.decode()  # what we ask for (RFC 7617 section 2.1)
+    except UnicodeDecodeError:
+        return sent.decode("latin-1")
 
 
 def basic_challenge(realm: str) -> str:
@@ -55,7 +64,11 @@ def _quoted(text: str) -> str:
 # --- digest
 
 _PARAMETER = re.compile(r'\s*([!#$%&\'*+\-.^_`|~\w]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|$)')
-_HASHES = {"md5": hashlib.md5, "sha-256": hashlib.sha256}
+_HASHES: Mapping[str, Callable[[bytes], Any]] = {
+    "md5": functools.partial(hashlib.md5, usedforsecurity=False),
+    "sha-256": hashlib.sha256,
+}
+_HASH_DIGITS = {"md5": 32, "sha-256": 64}
 
 
 class Digest(NamedTuple):
@@ -86,11 +99,11 @@ def digest_of(authorization: str) -> Digest | None:
         found[match[1].lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else match[3]
         position = match.end()
     try:
-        user = found["username"].encode("latin-1").decode("utf-8", "surrogateescape")
-        named = (found[name] for name in ("realm", "nonce", "uri", "response", "qop", "nc", "cnonce"))
-        return Digest(user, *named)
-    except (KeyError, UnicodeError):
+        user = _text_of(found["username"].encode("latin-1"))
+        named = [found[name] for name in ("realm", "nonce", "uri", "response", "qop", "nc", "cnonce")]
+    except (KeyError, UnicodeEncodeError):
         return None
+    return Digest(user, *named) if user and not _UNFIT.search(user) else None
 
 
 def digest_matches(digest: Digest, method: str, ha1: str, algorithm: str) -> bool:
@@ -109,7 +122,7 @@ def digest_matches(digest: Digest, method: str, ha1: str, algorithm: str) -> boo
 
 
 def _hashed(text: str, algorithm: str) -> str:
-    return _HASHES[algorithm](text.encode("utf-8", "surrogateescape")).hexdigest()
+    return str(_HASHES[algorithm](text.encode("utf-8", "surrogateescape")).hexdigest())
 
 
 def make_nonce(now: float, secret: bytes) -> str:
@@ -167,22 +180,26 @@ def judge_password(result: object, user: str) -> str | None:
         return user
     if result is False or result is None:
         return None
-    if isinstance(result, str) and result:
+    if isinstance(result, str) and result and not _UNFIT.search(result):
         return result
     raise ScriptFailed(
         f"check_password returned {_shown(result)}: allowed is True, False, None or a user's name"
     )
 
 
-def judge_realm_hash(result: object) -> str | None:
-    """Of `get_realm_hash`: the hash, or None where there is no such user.
+def judge_realm_hash(result: object, algorithm: str) -> str | None:
+    """Of `get_realm_hash`: the hash, or None where there is no such user. What is no hash might be guessed.
 
     Raises:
         ScriptFailed: it was anything else.
     """
-    if result is None or (isinstance(result, str) and result):
+    digits = _HASH_DIGITS[algorithm]
+    if result is None or (isinstance(result, str) and re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", result)):
         return result
-    raise ScriptFailed(f"get_realm_hash returned {_shown(result)}: allowed is a text or None")
+    # It is not shown: it may be a password.
+    raise ScriptFailed(
+        f"get_realm_hash returned {type(result).__name__}: allowed is an {algorithm} hash, {digits} hexadecimal digits, or None"
+    )
 
 
 def judge_groups(result: object, required: Iterable[str]) -> None:
@@ -192,36 +209,48 @@ def judge_groups(result: object, required: Iterable[str]) -> None:
         Forbidden: none is.
         ScriptFailed: it returned anything else.
     """
-    try:
-        if isinstance(result, (str, bytes)):
-            raise TypeError
-        names = list(result)  # type: ignore[call-overload]
-    except TypeError:
-        raise ScriptFailed(
-            f"groups_for_user returned {_shown(result)}: allowed are names of groups"
-        ) from None
-    for name in names:
+    if isinstance(result, (str, bytes)) or not isinstance(result, Iterable):
+        raise ScriptFailed(f"groups_for_user returned {_shown(result)}: allowed are names of groups")
+    wanted, is_in_one = frozenset(required), False
+    for name in result:
         if not isinstance(name, (str, bytes)):
             raise ScriptFailed(f"groups_for_user returned {_shown(name)} among its names: allowed is text")
-    if not {_text(name) for name in names} & set(required):
+        is_in_one = is_in_one or _text(name) in wanted
+    if not is_in_one:
         raise Forbidden("its user is in none of the groups that are required")
 
 
-def judge_choice(function: str, result: object) -> str | None:
+_EXPANDED = re.compile(r"%\{(?:(GLOBAL|SERVER|RESOURCE)|ENV:([^}]+))\}")
+
+
+def judge_choice(function: str, result: object, environ: Mapping[str, object]) -> str | None:
     """Of the functions of a dispatch script: a name, or None to leave it as it is.
+
+    Instead of a name mod_wsgi's `%{GLOBAL}` (the empty one), `%{SERVER}`, `%{RESOURCE}` and `%{ENV:name}` (of the environ).
 
     Raises:
         ScriptFailed: it was anything else.
     """
     if result is None:
         return None
-    if isinstance(result, (str, bytes)) and result:
-        return _text(result)
-    raise ScriptFailed(f"{function} returned {_shown(result)}: allowed is a name or None")
+    if not isinstance(result, (str, bytes)):
+        raise ScriptFailed(f"{function} returned {_shown(result)}: allowed is a name or None")
+    text = _text(result)
+    if not text.startswith("%{"):
+        return text
+    server = f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
+    known = {"GLOBAL": "", "SERVER": server, "RESOURCE": f"{server}|{environ.get('SCRIPT_NAME', '')}"}
+    match = _EXPANDED.fullmatch(text)
+    value = (known.get(match[1]) if match[1] else environ.get(match[2])) if match else None
+    if not isinstance(value, str):
+        raise ScriptFailed(
+            f"{function} returned {_shown(text)}: allowed are %{{GLOBAL}}, %{{SERVER}}, %{{RESOURCE}} and %{{ENV:variable}}"
+        )
+    return value
 
 
 def _text(name: str | bytes) -> str:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
 
 
 def _shown(value: object) -> str:
