@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from gatekeep._errors import Forbidden, ScriptFailed
@@ -38,11 +39,11 @@ def basic_credentials(authorization: str) -> Credentials | None:
         return None
     text = _text_of(decoded)
     user, colon, password = text.partition(":")
-    # "The user-id and password MUST NOT contain any control characters" (RFC 7617 section 2); nobody is nobody's name.
-    return Credentials(user, password) if user and colon and not _UNFIT.search(text) else None
+    # "The user-id and password MUST NOT contain any control characters" (RFC 7617 section 2).
+    return Credentials(user, password) if colon and not _UNFIT.search(text) else None
 
 
-_UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_UNFIT = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 
 
 def _text_of(sent: bytes) -> str:
@@ -103,7 +104,7 @@ def digest_of(authorization: str) -> Digest | None:
         named = [found[name] for name in ("realm", "nonce", "uri", "response", "qop", "nc", "cnonce")]
     except (KeyError, UnicodeEncodeError):
         return None
-    return Digest(user, *named) if user and not _UNFIT.search(user) else None
+    return Digest(user, *named) if not _UNFIT.search(user) else None
 
 
 def digest_matches(digest: Digest, method: str, ha1: str, algorithm: str) -> bool:
@@ -187,19 +188,25 @@ def judge_password(result: object, user: str) -> str | None:
     )
 
 
-def judge_realm_hash(result: object, algorithm: str) -> str | None:
-    """Of `get_realm_hash`: the hash, or None where there is no such user. What is no hash might be guessed.
+def judge_realm_hash(result: object) -> str | None:
+    """Of `get_realm_hash`: the hash, or None where there is no such user.
 
     Raises:
         ScriptFailed: it was anything else.
     """
-    digits = _HASH_DIGITS[algorithm]
-    if result is None or (isinstance(result, str) and re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", result)):
+    if result is None or (isinstance(result, str) and result):
         return result
-    # It is not shown: it may be a password.
-    raise ScriptFailed(
-        f"get_realm_hash returned {type(result).__name__}: allowed is an {algorithm} hash, {digits} hexadecimal digits, or None"
-    )
+    raise ScriptFailed(f"get_realm_hash returned {_shown(result)}: allowed is a text or None")
+
+
+def check_hash(ha1: str, algorithm: str) -> None:
+    """Raise `ScriptFailed` if that is no hash of the algorithm: what else a script returns, strangers may guess."""
+    digits = _HASH_DIGITS[algorithm]
+    if not re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", ha1):
+        # It is not shown: it may be the password.
+        raise ScriptFailed(
+            f"get_realm_hash returned no hash: digest-algorithm = {algorithm} needs {digits} hexadecimal digits"
+        )
 
 
 def judge_groups(result: object, required: Iterable[str]) -> None:
@@ -223,7 +230,9 @@ def judge_groups(result: object, required: Iterable[str]) -> None:
 _EXPANDED = re.compile(r"%\{(?:(GLOBAL|SERVER|RESOURCE)|ENV:([^}]+))\}")
 
 
-def judge_choice(function: str, result: object, environ: Mapping[str, object]) -> str | None:
+def judge_choice(
+    function: str, result: object, environ: Mapping[str, object] = MappingProxyType({})
+) -> str | None:
     """Of the functions of a dispatch script: a name, or None to leave it as it is.
 
     Instead of a name mod_wsgi's `%{GLOBAL}` (the empty one), `%{SERVER}`, `%{RESOURCE}` and `%{ENV:name}` (of the environ).
@@ -233,7 +242,7 @@ def judge_choice(function: str, result: object, environ: Mapping[str, object]) -
     """
     if result is None:
         return None
-    if not isinstance(result, (str, bytes)):
+    if not isinstance(result, (str, bytes)) or not result:
         raise ScriptFailed(f"{function} returned {_shown(result)}: allowed is a name or None")
     text = _text(result)
     if not text.startswith("%{"):

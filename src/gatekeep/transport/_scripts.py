@@ -211,7 +211,7 @@ class Scripts:
             raise self._unauthorized("no credentials of the scheme Basic were sent")
         judge = partial(_auth.judge_password, user=credentials.user)
         user = await users.ask(("check_password",), environ, *credentials, judge=judge)
-        if user is None:
+        if not user:  # nobody's name is empty, whatever a script says
             raise self._unauthorized("check_password does not accept its credentials")
         return user
 
@@ -219,12 +219,16 @@ class Scripts:
         algorithm, digest = self._settings.digest_algorithm, _auth.digest_of(given)
         if (
             digest is None
+            or not digest.user
             or digest.realm != self._settings.auth_realm
             or digest.uri != environ["REQUEST_URI"]
         ):
             raise self._unauthorized("no credentials of the scheme Digest were sent for it")
-        judge = partial(_auth.judge_realm_hash, algorithm=algorithm)
-        ha1 = await users.ask(("get_realm_hash",), environ, digest.user, digest.realm, judge=judge)
+        ha1 = await users.ask(
+            ("get_realm_hash",), environ, digest.user, digest.realm, judge=_auth.judge_realm_hash
+        )
+        if ha1 is not None:
+            _auth.check_hash(ha1, algorithm)
         if ha1 is None or not _auth.digest_matches(digest, environ["REQUEST_METHOD"], ha1, algorithm):
             raise self._unauthorized("its digest is wrong")
         age = _auth.nonce_age(digest.nonce, self._clock.now(), self._secret)

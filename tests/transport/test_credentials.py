@@ -1,4 +1,4 @@
-"""Credentials as clients send them, and what scripts' answers mean: whatever has no meaning refuses, and nothing raises anything else."""
+"""Credentials as strangers send them, and scripts' answers: whatever has no meaning refuses, and nothing raises anything else."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_a_user_and_a_password_are_told_apart(sent: bytes, user: str, password: 
     "sent",
     [
         "", "Basic", "Basic ", "Basic\tYTpi", "Bearer YTpi", "BasicYTpi", "YTpi", "Basic YTpi,Basic YTpi", "Basic YTpi YTpi",
-        "Basic YTp", "Basic YTp\xe9", "Basic YT-_", basic(b"no colon"), basic(b":nobody"), basic(b"a\0b:c"), basic(b"a:b\nc"),
-        basic(b"a\x7f:b"), 'Basic realm="x"',
+        "Basic YTp", "Basic YTp\xe9", "Basic YT-_", basic(b"no colon"), basic(b"a\0b:c"), basic(b"a:b\nc"),
+        'Basic realm="x"',
     ],
 )  # fmt: skip
 def test_what_is_not_whole_and_plain_is_nobody(sent: str) -> None:
@@ -64,13 +64,12 @@ def test_what_is_not_whole_and_plain_is_nobody(sent: str) -> None:
 def test_nothing_that_a_client_sends_raises_and_who_is_found_was_sent(sent: str) -> None:
     found = basic_credentials(sent)
     if found is not None:
-        assert found.user
         assert ":" not in found.user
         assert sent.strip().lower().startswith("basic ")
         token = base64.b64decode(sent.strip()[6:].strip())
         whole = f"{found.user}:{found.password}"
         assert token in (whole.encode(), whole.encode("latin-1", "replace"))
-        assert not re.search(r"[\0-\x1f\x7f]", whole)
+        assert not re.search(r"[\0-\x1f]", whole)
 
 
 # --- Digest
@@ -130,7 +129,6 @@ def test_the_older_digest_without_qop_and_that_of_a_session_are_not_ours(algorit
     "change",
     [
         ('username="Mufasa"', "username*=UTF-8''Mufasa"),
-        ('username="Mufasa"', 'username=""'),
         ('username="Mufasa"', 'username="Mufasa", username="Scar"'),
         ('username="Mufasa"', 'username="Mu\\fasa'),
         ('username="Mufasa"', 'USERNAME="Scar", username="Mufasa"'),
@@ -275,28 +273,15 @@ def test_a_user_that_is_no_text_for_a_field_is_none(result: object) -> None:
         _auth.judge_password(result, "user")
 
 
-@given(ANYTHING, st.sampled_from(list(HASHES)))
-def test_a_realm_hash_is_one_or_none(result: object, algorithm: str) -> None:
-    with contextlib.suppress(ScriptFailed):
-        assert _auth.judge_realm_hash(result, algorithm) is None
-        assert result is None
-
-
 @pytest.mark.parametrize("algorithm", list(HASHES))
 def test_a_realm_hash_that_is_a_password_or_of_another_algorithm_is_refused_and_not_shown(
     algorithm: str,
 ) -> None:
-    assert _auth.judge_realm_hash(hash_of(algorithm), algorithm) == hash_of(algorithm)
+    _auth.check_hash(hash_of(algorithm), algorithm)
     other = next(name for name in HASHES if name != algorithm)
-    for wrong in (
-        "",
-        "Circle of Life",
-        hash_of(other),
-        hash_of(algorithm) + "\n",
-        hash_of(algorithm).encode(),
-    ):
+    for wrong in ("Circle of Life", hash_of(other), hash_of(algorithm) + "\n", f" {hash_of(algorithm)}"[:-1]):
         with pytest.raises(ScriptFailed) as failed:
-            _auth.judge_realm_hash(wrong, algorithm)
+            _auth.check_hash(wrong, algorithm)
         assert "Circle" not in str(failed.value)
 
 
