@@ -23,6 +23,7 @@ from gatekeep._errors import (
 )
 from gatekeep.settings._group import GroupSettings
 from gatekeep.settings._http import HttpSettings
+from gatekeep.settings._script import ScriptSettings
 from gatekeep.transport import _codec, _front  # noqa: F401  errors of their own are in the tree too
 
 
@@ -96,6 +97,10 @@ def test_the_status_that_is_printed_is_the_status_that_is_answered(error: type[R
 
 
 STATUSES = {
+    "NotMounted": 404,
+    "Unauthorized": 401,
+    "Forbidden": 403,
+    "ScriptFailed": 500,
     "BodyExpired": 408,
     "NotMounted": 404,
     "Unauthorized": 401,
@@ -144,7 +149,7 @@ def test_a_stop_is_answered_by_whether_the_request_had_started(
 
 SETTINGS = {
     setting.replace("_", "-")
-    for settings in (Settings, GroupSettings, HttpSettings)
+    for settings in (Settings, GroupSettings, HttpSettings, ScriptSettings)
     for setting in attrs.fields_dict(settings)
 }
 

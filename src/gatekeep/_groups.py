@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from gatekeep._group import Group
 from gatekeep._health import GroupState
 from gatekeep._host import GroupHome, HopNet, Host
 from gatekeep._reloader import Reloader
+from gatekeep._script_files import Script
 from gatekeep._script_threads import ScriptThreads
 from gatekeep._statistics import Counters
 from gatekeep._status import GroupStatus
@@ -26,6 +28,7 @@ from gatekeep.lifecycle._supervisor import Supervisor
 from gatekeep.settings._app import AppTarget
 from gatekeep.settings._group import GroupSettings
 from gatekeep.settings._mount import MountSettings
+from gatekeep.settings._script_target import ScriptTarget
 from gatekeep.settings._settings import Settings
 from gatekeep.transport._dispatch import HopDispatch, Mounted, Target
 from gatekeep.transport._route import Mount, Routes
@@ -154,21 +157,26 @@ def routes_of(
     Args:
         threads: for the scripts that decide about them.
     """
+    files = functools.cache(Script)  # one for all mounts: its functions share what the file knows
     choices = {served.group.name: Choice(served.dispatch, served.settings.app) for served in groups}
     return Routes(
-        Mount(mount.host, mount.path, _mounted(mount, choices, threads, log))
+        Mount(mount.host, mount.path, _mounted(mount, choices, files, threads, log))
         for mount in settings.mount_table
     )
 
 
 def _mounted(
-    mount: MountSettings, choices: Mapping[str, Choice], threads: ScriptThreads, log: Logger
+    mount: MountSettings,
+    choices: Mapping[str, Choice],
+    files: Callable[[ScriptTarget], Script],
+    threads: ScriptThreads,
+    log: Logger,
 ) -> Mounted:
     dispatch, own = choices[mount.group]
     target = Target(dispatch, str(mount.app or ""))
     if not mount.has_scripts:
         return Mounted(target)
-    scripts = Scripts(mount, threads, dispatch.clock, log, choices)
+    scripts = Scripts(mount, files, threads, dispatch.clock, log, choices)
     return Mounted(target, lambda environ: scripts.decide(environ, target, mount.app or own))
 
 

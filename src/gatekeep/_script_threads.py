@@ -6,6 +6,7 @@ few, and when it comes back it works on. They are daemon threads: none delays th
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 import threading
@@ -14,15 +15,14 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
-from anyio import from_thread
-from anyio.lowlevel import EventLoopToken, current_token
+from anyio.lowlevel import current_token
 
 SIZE = 8
-"""How many may work at once, and how many may hang."""
+"""How many may work at once, and how many may hang beside them."""
 
 
 class NoThread(Exception):
-    """All of them hang, or none was free in time."""
+    """Too many of them hang, or none was free in time."""
 
 
 class Expired(Exception):
@@ -34,21 +34,29 @@ class Expired(Exception):
 
 
 class Raised(Exception):
-    """It raised `error`."""
+    """It raised `error`, which has lost its traceback: what the frames knew (passwords) is not kept. `details` has it as text."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(repr(error))
-        self.error = error
+        super().__init__(type(error).__name__)
+        self.details = _formatted(error)
+        self.error = error.with_traceback(None)
+
+
+def _formatted(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException:  # whatever else it is, it is a stranger's
+        return f"{type(error).__name__}, which cannot be shown\n"
 
 
 class _Job:
     def __init__(self, function: Callable[[], Any]) -> None:
         self.function = function
         self.done = anyio.Event()
-        self.token: EventLoopToken = current_token()
+        self.loop: Any = current_token().native_token
         self.thread = 0
         self.result: Any = None
-        self.error: BaseException | None = None
+        self.raised: Raised | None = None
         self.finished = False
 
     def run(self) -> None:
@@ -56,14 +64,14 @@ class _Job:
         try:
             self.result = self.function()
         except BaseException as error:  # `sys.exit()` included: it is nobody's end
-            self.error = error
+            self.raised = Raised(error)
 
     def tell(self) -> None:
-        """Wake whoever waits for it."""
-        try:
-            from_thread.run_sync(self.done.set, token=self.token)
-        except BaseException:
-            pass  # the event loop is gone
+        """Wake whoever waits for it. Not with `from_thread.run_sync`, which waits for ever where the loop ends just then."""
+        # asyncio's name for it, and trio's.
+        soon = getattr(self.loop, "call_soon_threadsafe", None) or self.loop.run_sync_soon
+        with contextlib.suppress(RuntimeError):  # the event loop is gone
+            soon(self.done.set)
 
     def stack(self) -> str:
         frame = sys._current_frames().get(self.thread)
@@ -71,7 +79,7 @@ class _Job:
 
 
 class ScriptThreads:
-    """A pool for one gateway. Made where it is to be used: in its event loop."""
+    """A pool for one gateway, to be used in one event loop."""
 
     def __init__(self, size: int = SIZE) -> None:
         self._size = size
@@ -79,6 +87,7 @@ class ScriptThreads:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._idle = 0
         self._hanging: set[_Job] = set()
+        self._closed = False
         self._lock = threading.Lock()
 
     async def run(self, function: Callable[[], Any], timeout: float) -> Any:
@@ -92,40 +101,60 @@ class ScriptThreads:
             Expired: it took longer; it runs on.
             Raised: it raised something.
         """
-        if len(self._hanging) >= self._size:
-            raise NoThread(f"all {self._size} threads for scripts hang")
+        self._check_room()
         job = _Job(function)
         with anyio.move_on_after(timeout):
             async with self._places:
+                # Whoever had the place before may have left it hanging.
+                self._check_room()
                 self._start(job)
                 try:
                     await job.done.wait()
                 finally:
                     self._write_off_unless_finished(job)
+        if job.raised is not None:
+            raise job.raised
+        if job.finished:
+            return job.result
         if not job.thread:
             raise NoThread("no thread for scripts was free in time")
-        if not job.finished:
-            raise Expired(job.stack())
-        if job.error is not None:
-            raise Raised(job.error)
-        return job.result
+        raise Expired(job.stack())
+
+    def _check_room(self) -> None:
+        if len(self._hanging) >= self._size:
+            raise NoThread(f"{len(self._hanging)} threads for scripts hang")
 
     def _start(self, job: _Job) -> None:
         with self._lock:
             if self._idle:
                 self._idle -= 1
             else:
-                threading.Thread(target=self._work, name="gatekeep-script", daemon=True).start()
+                self._start_thread()
         self._jobs.put(job)
 
+    def _start_thread(self) -> None:
+        try:
+            threading.Thread(target=self._work, name="gatekeep-script", daemon=True).start()
+        except RuntimeError as error:  # the system has no more of them
+            raise NoThread(str(error)) from None
+
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job.run()
-            with self._lock:
-                job.finished = True
-                self._hanging.discard(job)
-                self._idle += 1
-            job.tell()
+        while self._serve():
+            pass
+
+    def _serve(self) -> bool:
+        """Do one job, of which nothing is kept (its password) while the thread waits for the next. Whether to wait for that."""
+        job = self._jobs.get()
+        if job is None:
+            return False
+        job.run()
+        with self._lock:
+            job.finished = True
+            self._hanging.discard(job)
+            goes_on = not self._closed
+            self._idle += goes_on
+        job.tell()
+        return goes_on
 
     def _write_off_unless_finished(self, job: _Job) -> None:
         with self._lock:
@@ -133,8 +162,9 @@ class ScriptThreads:
                 self._hanging.add(job)
 
     def close(self) -> None:
-        """Let the threads end that do not hang."""
+        """Let the threads end: now where they are idle, and when they come back where they hang."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, 0
         for _ in range(idle):
             self._jobs.put(None)

@@ -14,6 +14,9 @@ from gatekeep.pool._loader import Application, LoadError, load
 from gatekeep.pool._script import Script, watch_script
 from gatekeep.settings._app import AppTarget, parse_app
 
+MOST = 100
+"""How many a process may have beside those of the settings. Scripts name them, perhaps after what strangers send (`Host`)."""
+
 
 class Applications:
     """Made when all that is known beforehand is loaded; `find` is for the worker threads.
@@ -38,6 +41,8 @@ class Applications:
                 strict = reloading == "strict"
                 self._scripts.append(watch_script(target.path, target.module, began, strict=strict))
 
+        self._most = len(self._loaded) + MOST
+
     def find(self, name: str) -> Application:
         """The application of that name, empty for the group's own. One that is asked for the first time is loaded now; where
         that fails, what is returned raises the reason."""
@@ -48,6 +53,10 @@ class Applications:
         with self._loading:
             if name not in self._loaded:
                 try:
+                    if len(self._loaded) >= self._most:
+                        raise LoadError(
+                            f"dispatch scripts have named {MOST} applications: there is no room for more"
+                        )
                     separate, _, target = name.rpartition("\0")
                     self._loaded[name] = load(parse_app(target), separate)
                 except LoadError as error:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from gatekeep._errors import Forbidden, ScriptFailed
 
@@ -35,12 +37,20 @@ def basic_credentials(authorization: str) -> Credentials | None:
         decoded = base64.b64decode(token.strip().encode("ascii"), validate=True)
     except (ValueError, binascii.Error):
         return None
-    try:
-        text = decoded.decode()  # what we ask for (RFC 7617 section 2.1)
-    except UnicodeDecodeError:
-        text = decoded.decode("latin-1")
+    text = _text_of(decoded)
     user, colon, password = text.partition(":")
-    return Credentials(user, password) if colon else None
+    # "The user-id and password MUST NOT contain any control characters" (RFC 7617 section 2).
+    return Credentials(user, password) if colon and not _UNFIT.search(text) else None
+
+
+_UNFIT = re.compile(r"[\x00-\x1f\ud800-\udfff]")
+
+
+def _text_of(sent: bytes) -> str:
+    try:
+        return sent.decode()  # what we ask for (RFC 7617 section 2.1)
+    except UnicodeDecodeError:
+        return sent.decode("latin-1")
 
 
 def basic_challenge(realm: str) -> str:
@@ -55,7 +65,11 @@ def _quoted(text: str) -> str:
 # --- digest
 
 _PARAMETER = re.compile(r'\s*([!#$%&\'*+\-.^_`|~\w]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|$)')
-_HASHES = {"md5": hashlib.md5, "sha-256": hashlib.sha256}
+_HASHES: Mapping[str, Callable[[bytes], Any]] = {
+    "md5": functools.partial(hashlib.md5, usedforsecurity=False),
+    "sha-256": hashlib.sha256,
+}
+_HASH_DIGITS = {"md5": 32, "sha-256": 64}
 
 
 class Digest(NamedTuple):
@@ -86,11 +100,11 @@ def digest_of(authorization: str) -> Digest | None:
         found[match[1].lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else match[3]
         position = match.end()
     try:
-        user = found["username"].encode("latin-1").decode("utf-8", "surrogateescape")
-        named = (found[name] for name in ("realm", "nonce", "uri", "response", "qop", "nc", "cnonce"))
-        return Digest(user, *named)
-    except (KeyError, UnicodeError):
+        user = _text_of(found["username"].encode("latin-1"))
+        named = [found[name] for name in ("realm", "nonce", "uri", "response", "qop", "nc", "cnonce")]
+    except (KeyError, UnicodeEncodeError):
         return None
+    return Digest(user, *named) if not _UNFIT.search(user) else None
 
 
 def digest_matches(digest: Digest, method: str, ha1: str, algorithm: str) -> bool:
@@ -109,7 +123,7 @@ def digest_matches(digest: Digest, method: str, ha1: str, algorithm: str) -> boo
 
 
 def _hashed(text: str, algorithm: str) -> str:
-    return _HASHES[algorithm](text.encode("utf-8", "surrogateescape")).hexdigest()
+    return str(_HASHES[algorithm](text.encode("utf-8", "surrogateescape")).hexdigest())
 
 
 def make_nonce(now: float, secret: bytes) -> str:
@@ -167,7 +181,7 @@ def judge_password(result: object, user: str) -> str | None:
         return user
     if result is False or result is None:
         return None
-    if isinstance(result, str) and result:
+    if isinstance(result, str) and result and not _UNFIT.search(result):
         return result
     raise ScriptFailed(
         f"check_password returned {_shown(result)}: allowed is True, False, None or a user's name"
@@ -185,6 +199,16 @@ def judge_realm_hash(result: object) -> str | None:
     raise ScriptFailed(f"get_realm_hash returned {_shown(result)}: allowed is a text or None")
 
 
+def check_hash(ha1: str, algorithm: str) -> None:
+    """Raise `ScriptFailed` if that is no hash of the algorithm: what else a script returns, strangers may guess."""
+    digits = _HASH_DIGITS[algorithm]
+    if not re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", ha1):
+        # It is not shown: it may be the password.
+        raise ScriptFailed(
+            f"get_realm_hash returned no hash: digest-algorithm = {algorithm} needs {digits} hexadecimal digits"
+        )
+
+
 def judge_groups(result: object, required: Iterable[str]) -> None:
     """Of `groups_for_user`: names, one of which must be required.
 
@@ -192,36 +216,50 @@ def judge_groups(result: object, required: Iterable[str]) -> None:
         Forbidden: none is.
         ScriptFailed: it returned anything else.
     """
-    try:
-        if isinstance(result, (str, bytes)):
-            raise TypeError
-        names = list(result)  # type: ignore[call-overload]
-    except TypeError:
-        raise ScriptFailed(
-            f"groups_for_user returned {_shown(result)}: allowed are names of groups"
-        ) from None
-    for name in names:
+    if isinstance(result, (str, bytes)) or not isinstance(result, Iterable):
+        raise ScriptFailed(f"groups_for_user returned {_shown(result)}: allowed are names of groups")
+    wanted, is_in_one = frozenset(required), False
+    for name in result:
         if not isinstance(name, (str, bytes)):
             raise ScriptFailed(f"groups_for_user returned {_shown(name)} among its names: allowed is text")
-    if not {_text(name) for name in names} & set(required):
+        is_in_one = is_in_one or _text(name) in wanted
+    if not is_in_one:
         raise Forbidden("its user is in none of the groups that are required")
 
 
-def judge_choice(function: str, result: object) -> str | None:
+_EXPANDED = re.compile(r"%\{(?:(GLOBAL|SERVER|RESOURCE)|ENV:([^}]+))\}")
+
+
+def judge_choice(
+    function: str, result: object, environ: Mapping[str, object] = MappingProxyType({})
+) -> str | None:
     """Of the functions of a dispatch script: a name, or None to leave it as it is.
+
+    Instead of a name mod_wsgi's `%{GLOBAL}` (the empty one), `%{SERVER}`, `%{RESOURCE}` and `%{ENV:name}` (of the environ).
 
     Raises:
         ScriptFailed: it was anything else.
     """
     if result is None:
         return None
-    if isinstance(result, (str, bytes)) and result:
-        return _text(result)
-    raise ScriptFailed(f"{function} returned {_shown(result)}: allowed is a name or None")
+    if not isinstance(result, (str, bytes)) or not result:
+        raise ScriptFailed(f"{function} returned {_shown(result)}: allowed is a name or None")
+    text = _text(result)
+    if not text.startswith("%{"):
+        return text
+    server = f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
+    known = {"GLOBAL": "", "SERVER": server, "RESOURCE": f"{server}|{environ.get('SCRIPT_NAME', '')}"}
+    match = _EXPANDED.fullmatch(text)
+    value = (known.get(match[1]) if match[1] else environ.get(match[2])) if match else None
+    if not isinstance(value, str):
+        raise ScriptFailed(
+            f"{function} returned {_shown(text)}: allowed are %{{GLOBAL}}, %{{SERVER}}, %{{RESOURCE}} and %{{ENV:variable}}"
+        )
+    return value
 
 
 def _text(name: str | bytes) -> str:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
 
 
 def _shown(value: object) -> str:

@@ -347,7 +347,7 @@ class Front:
                     await exchange.answer_in_order(
                         failure.status, FIELDS, error_page(str(failure), failure.details)
                     )
-                elif failure.stage is _ROUTE:
+                elif failure.stage is _ROUTE and not isinstance(failure, _Fault):
                     # Nothing is wrong with the connection: who is asked for a password answers on it.
                     fields = [*_TEXT, *_fields_for(failure)]
                     await exchange.answer_in_order(failure.status, fields, error_body(failure.status))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import attrs
 
-from gatekeep._errors import ScriptFailed, Unauthorized
+from gatekeep._errors import Forbidden, RequestFailed, ScriptFailed, Unauthorized
 from gatekeep._events import Logger
 from gatekeep._host import Clock
 from gatekeep._script_files import CannotLoad, Script
@@ -19,12 +18,14 @@ from gatekeep._script_threads import Expired, NoThread, Raised, ScriptThreads
 from gatekeep._stages import Stage
 from gatekeep.settings._app import AppTarget
 from gatekeep.settings._script import ScriptSettings
-from gatekeep.settings._script_target import ScriptTarget
+from gatekeep.settings._script_target import ACCESS, DISPATCH, GROUPS, ScriptTarget
 from gatekeep.transport import _auth
 from gatekeep.transport._dispatch import HopDispatch, Target
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-_LABEL = re.compile(r"[^\0]{1,200}")
+_LABEL = re.compile(r"[^\0\ud800-\udfff]{1,200}")
+
+T = TypeVar("T")
 
 
 class Choice(NamedTuple):
@@ -60,80 +61,105 @@ class _Role:
     """
 
     def __init__(
-        self, target: ScriptTarget, threads: ScriptThreads, timeout: float, log: Logger, status: int = 500
+        self,
+        target: ScriptTarget,
+        script: Script,
+        threads: ScriptThreads,
+        timeout: float,
+        log: Logger,
+        status: int,
     ) -> None:
-        self._script = Script(target)
+        self.name = str(target)
+        self._script = script
         self._threads = threads
         self._timeout = timeout
         self._log = log
         self._status = status
-        self._told: CannotLoad | None = None
-        self.name = str(target)
+        self._told = ""
 
     async def ask(
-        self, function: str, environ: Mapping[str, str], *arguments: str, needed: bool = True
-    ) -> Any:
-        """What the script's function returns; None where it has no such function and needs none.
+        self, functions: Sequence[str], environ: Mapping[str, str], *arguments: str, judge: Callable[..., T]
+    ) -> T:
+        """What the script's functions return, as judged.
+
+        Args:
+            functions: those of them that it has are called with the environ and the arguments, in order; it must have one.
+            judge: is given what they return, None for those that it has not. It is called in the thread: what is returned may be
+                a generator, and take its time, too.
 
         Raises:
             ScriptFailed: it came to no result.
+            RequestFailed: the judge's.
         """
         copy = dict(environ, **{"wsgi.errors": _Errors(self._log, self.name)})
-        call = partial(self._call, function, copy, arguments, needed)
+        asked = " and ".join(functions)
         try:
-            return await self._threads.run(call, self._timeout)
+            result = await self._threads.run(
+                partial(self._call, functions, copy, arguments, judge), self._timeout
+            )
         except Expired as error:
             self._log.error(
-                "script.hangs", script=self.name, function=function, stage=Stage.ROUTE,
+                "script.hangs", script=self.name, function=asked, stage=Stage.ROUTE,
                 timer="script-timeout", timeout=self._timeout, stack=error.stack,
             )  # fmt: skip
-            reason = f"{function} of {self.name} took longer than script-timeout ({self._timeout:g} s)"
+            reason = f"{asked} of {self.name} took longer than script-timeout ({self._timeout:g} s)"
             raise ScriptFailed(reason, "script-timeout", self._status) from None
         except NoThread as error:
-            raise ScriptFailed(
-                f"{function} of {self.name} was not asked: {error}", "", self._status
-            ) from None
+            raise ScriptFailed(f"{asked} of {self.name} was not asked: {error}", "", self._status) from None
         except Raised as raised:
-            raise self._failed(function, raised.error) from None
+            raise self._failed(asked, raised) from None
+        self._told = ""
+        return cast(T, result)
 
-    def _failed(self, function: str, error: BaseException) -> ScriptFailed:
+    def _call(
+        self,
+        functions: Sequence[str],
+        environ: dict[str, Any],
+        arguments: tuple[str, ...],
+        judge: Callable[..., T],
+    ) -> T:
+        script = self._script.load(self._timeout)
+        found = [getattr(script, function, None) for function in functions]
+        if all(function is None for function in found):
+            raise CannotLoad(f"{self.name} has no {' or '.join(functions)}")
+        return judge(*[None if function is None else function(environ, *arguments) for function in found])
+
+    def _failed(self, asked: str, raised: Raised) -> RequestFailed:
+        error = raised.error
+        if isinstance(error, (Forbidden, ScriptFailed)):
+            return error
         if not isinstance(error, CannotLoad):
-            text = "".join(traceback.format_exception(error))
-            self._log.error("script.failed", script=self.name, function=function, traceback=text)
-            return ScriptFailed(f"{function} of {self.name} raised {type(error).__name__}", "", self._status)
-        if error is not self._told:  # once for each version
-            self._told = error
+            self._log.error("script.failed", script=self.name, function=asked, traceback=raised.details)
+            return ScriptFailed(f"{asked} of {self.name} raised {raised}", "", self._status)
+        if str(error) != self._told:  # once, and not with each request
+            self._told = str(error)
             self._log.error(
                 "script.load_failed", script=self.name, reason=str(error), traceback=error.details
             )
         return ScriptFailed(str(error), "", self._status)
-
-    def _call(self, function: str, environ: dict[str, Any], arguments: tuple[str, ...], needed: bool) -> Any:
-        found: Callable[..., Any] | None = self._script.function(function)
-        if found is None:
-            if needed:
-                raise CannotLoad(f"{self.name} has no {function}")
-            return None
-        return found(environ, *arguments)
 
 
 class Scripts:
     """Those of one mount.
 
     Args:
+        files: gives the script at a place: the same one wherever it is asked for.
         groups: what a dispatch script may choose from, by name.
     """
 
     def __init__(
         self,
         settings: ScriptSettings,
+        files: Callable[[ScriptTarget], Script],
         threads: ScriptThreads,
         clock: Clock,
         log: Logger,
         groups: Mapping[str, Choice],
     ) -> None:
         def role(target: ScriptTarget | None, status: int = 500) -> _Role | None:
-            return None if target is None else _Role(target, threads, settings.patience, log, status)
+            if target is None:
+                return None
+            return _Role(target, files(target), threads, settings.patience, log, status)
 
         self._settings = settings
         self._clock = clock
@@ -160,14 +186,16 @@ class Scripts:
         """
         if self._access is not None:
             host = environ.get("REMOTE_ADDR", "")
-            _auth.judge_access(await self._access.ask("allow_access", environ, host))
+            await self._access.ask(ACCESS, environ, host, judge=_auth.judge_access)
         if self._users is not None:
             user = await self._identify(self._users, environ)
-            environ = {**environ, "REMOTE_USER": user, "AUTH_TYPE": self._settings.auth_type.capitalize()}
+            # Texts of an environ are bytes read as latin-1 (PEP 3333).
+            name = user.encode("utf-8").decode("latin-1")
+            environ = {**environ, "REMOTE_USER": name, "AUTH_TYPE": self._settings.auth_type.capitalize()}
             if self._members is not None:
-                names = await self._members.ask("groups_for_user", environ, user)
-                _auth.judge_groups(names, self._settings.require_groups)
-            del environ["HTTP_AUTHORIZATION"]
+                judge = partial(_auth.judge_groups, required=self._settings.require_groups)
+                await self._members.ask(GROUPS, environ, user, judge=judge)
+            environ.pop("HTTP_AUTHORIZATION", None)
         if self._choices is not None:
             target = await self._choose(self._choices, environ, target, app)
         return target, environ
@@ -181,8 +209,8 @@ class Scripts:
         credentials = _auth.basic_credentials(given)
         if credentials is None:
             raise self._unauthorized("no credentials of the scheme Basic were sent")
-        result = await users.ask("check_password", environ, *credentials)
-        user = _auth.judge_password(result, credentials.user)
+        judge = partial(_auth.judge_password, user=credentials.user)
+        user = await users.ask(("check_password",), environ, *credentials, judge=judge)
         if not user:  # nobody's name is empty, whatever a script says
             raise self._unauthorized("check_password does not accept its credentials")
         return user
@@ -191,22 +219,28 @@ class Scripts:
         algorithm, digest = self._settings.digest_algorithm, _auth.digest_of(given)
         if (
             digest is None
+            or not digest.user
             or digest.realm != self._settings.auth_realm
             or digest.uri != environ["REQUEST_URI"]
         ):
             raise self._unauthorized("no credentials of the scheme Digest were sent for it")
-        ha1 = _auth.judge_realm_hash(await users.ask("get_realm_hash", environ, digest.user, digest.realm))
+        ha1 = await users.ask(
+            ("get_realm_hash",), environ, digest.user, digest.realm, judge=_auth.judge_realm_hash
+        )
+        if ha1 is not None:
+            _auth.check_hash(ha1, algorithm)
         if ha1 is None or not _auth.digest_matches(digest, environ["REQUEST_METHOD"], ha1, algorithm):
             raise self._unauthorized("its digest is wrong")
-        age = _auth.nonce_age(digest.nonce, self._clock.wall(), self._secret)
+        age = _auth.nonce_age(digest.nonce, self._clock.now(), self._secret)
         if age is None or age > _auth.NONCE_LIFE:
-            raise self._unauthorized("its nonce is too old", stale=age is not None)
+            # Whoever knows the password need not be asked for it again, though the nonce is not ours, or not since a restart.
+            raise self._unauthorized("its nonce is too old", stale=True)
         return digest.user
 
     def _unauthorized(self, reason: str, *, stale: bool = False) -> Unauthorized:
         realm = self._settings.auth_realm
         if self._settings.auth_type == "digest":
-            nonce = _auth.make_nonce(self._clock.wall(), self._secret)
+            nonce = _auth.make_nonce(self._clock.now(), self._secret)
             challenge = _auth.digest_challenge(realm, nonce, self._settings.digest_algorithm, stale=stale)
         else:
             challenge = _auth.basic_challenge(realm)
@@ -217,12 +251,13 @@ class Scripts:
     async def _choose(
         self, choices: _Role, environ: dict[str, str], target: Target, app: AppTarget | None
     ) -> Target:
-        async def ask(function: str) -> str | None:
-            return _auth.judge_choice(function, await choices.ask(function, environ, needed=False))
+        def judge(*results: object) -> list[str | None]:
+            return [
+                _auth.judge_choice(function, result, environ)
+                for function, result in zip(DISPATCH, results, strict=True)
+            ]
 
-        group = await ask("process_group")
-        separate = await ask("application_group")
-        attribute = await ask("callable_object")
+        group, separate, attribute = await choices.ask(DISPATCH, environ, judge=judge)
         dispatch, own = target.dispatch, app
         if group is not None:
             if group not in self._groups:
@@ -230,16 +265,20 @@ class Scripts:
                 raise ScriptFailed(f"process_group returned {group!r}: there are the groups {known}")
             dispatch, its_app = self._groups[group]
             own = app if target.app else its_app
+            if own is None:
+                raise ScriptFailed(
+                    f"process_group returned {group!r}: that group has no application of its own"
+                )
         if attribute is not None and (own is None or not _NAME.fullmatch(attribute)):
             raise ScriptFailed(
                 f"callable_object returned {attribute!r}: allowed is a name in the application's module"
             )
-        if separate is not None and not _LABEL.fullmatch(separate):
+        if separate and not _LABEL.fullmatch(separate):
             raise ScriptFailed(
                 f"application_group returned {separate[:60]!r}: allowed are up to 200 characters"
             )
-        if own is None or (attribute is None and separate is None):
+        if own is None or (attribute is None and not separate):
             return Target(dispatch, target.app)
         if attribute is not None:
             own = attrs.evolve(own, attribute=attribute, factory=False)
-        return Target(dispatch, f"{separate or ''}\0{own}" if separate else str(own))
+        return Target(dispatch, f"{separate}\0{own}" if separate else str(own))
