@@ -210,10 +210,10 @@ def _settings(app: str, options: dict[str, Any], log: Logger, inherited: list[Bi
     known = declared()
     given = {name: value for name, value in options.items() if name in known and value not in (None, ())}
     binds = _binds(options, inherited)
-    if inherited and binds != inherited:
+    if unused := [bind for bind in inherited if bind not in binds]:
         log.warning(
             "socket.unused",
-            addresses=list(map(str, inherited)),
+            addresses=list(map(str, unused)),
             reason="the command line says where to listen",
         )
     if binds:

@@ -52,7 +52,9 @@ class RealNet:
     """
 
     def __init__(self, inherited: Mapping[str, Sequence[int]] = MappingProxyType({})) -> None:
-        self._inherited = inherited
+        self._inherited = dict(inherited)
+        self._others: list[int] = [fd for fds in inherited.values() for fd in fds]
+        self._inherited_files: list[Bind] = []
         self._hub: Hub | None = None
         if hasattr(select, "epoll"):
             self._hub = Hub(AsyncioLoop() if is_asyncio() else TrioLoop())
@@ -62,9 +64,9 @@ class RealNet:
         self._unix: dict[Bind, tuple[int, int]] = {}
 
     def listen(self, bind: Bind, backlog: int) -> Sequence[tuple[Listener, str]]:
-        if fds := self._inherited.get(str(bind)):
+        if fds := self._inherited.pop(str(bind), None):
             if bind.kind is BindKind.UNIX:
-                self._remember(bind)
+                self._inherited_files.append(bind)
             return [_inherited(fd) for fd in fds]
         if bind.kind is BindKind.FD:
             return [_inherited(bind.fd)]
@@ -88,6 +90,13 @@ class RealNet:
     def _remember(self, bind: Bind) -> None:
         status = os.stat(bind.path)
         self._unix[bind] = status.st_dev, status.st_ino
+
+    def adopt(self) -> None:
+        while self._inherited_files:
+            with contextlib.suppress(OSError):  # somebody has removed it
+                self._remember(self._inherited_files.pop())
+        while self._others:
+            os.close(self._others.pop())
 
     def disown(self) -> None:
         """What was listened on is another gateway's: nothing is removed."""
