@@ -288,6 +288,20 @@ def test_each_offer_wakes_while_somebody_sleeps_and_only_then() -> None:
     assert woken == [2, 3], "the request stands there already when it wakes"
 
 
+def test_a_group_whose_starts_fail_does_not_pass_for_one_that_sleeps() -> None:
+    group = group_with()
+    group.wake = lambda: None
+    assert group.is_asleep()
+    group.starts_fail(105.0)
+    assert (group.is_asleep(), group.describe_state()) == (False, "failing"), (
+        "it is not ready, and its probe must say so"
+    )
+    group.process_started(10)
+    group.process_ready(10)
+    group.process_ended(10, in_order=True)
+    assert group.is_asleep(), "the last start was well"
+
+
 def test_whoever_wakes_may_say_that_nobody_sleeps_any_more() -> None:
     group = Group("default", 2, "address")
 

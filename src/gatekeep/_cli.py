@@ -143,14 +143,12 @@ def explain(as_json: bool, **options: Any) -> None:
     Takes what `gatekeep serve` takes; with --from it begins with what each setting of the other server's file has become.
     Nothing is started, and no application is loaded (`gatekeep check` does that).
     """
-    configuration = _sources(options).read(enter_folder)
-    explanation = explained(configuration.settings, read_surroundings())
-    if as_json:
-        write(to_json(explanation) + "\n")
-        return
-    if configuration.translation is not None:
-        write(render_translation(configuration.translation) + "\n")
-    write(render(explanation))
+    sources = _sources(options)
+    translation = sources.translated()
+    if translation is not None and not as_json:
+        write(render_translation(translation) + "\n")  # before anything of it is refused
+    explanation = explained(sources.read(enter_folder).settings, read_surroundings())
+    write(to_json(explanation) + "\n" if as_json else render(explanation))
 
 
 def _sources(options: dict[str, Any]) -> Sources:

@@ -92,14 +92,10 @@ class Sources:
                 "app is needed: name it (mysite.wsgi:application), or put it into gatekeep.toml"
             )
         settings = self._with_variables(settings_from(layers), server.env_file)
-        if self.inherited and [bind.address for bind in settings.binds] != [
-            bind.address for bind in self.inherited
-        ]:
-            unused = {
-                "addresses": list(map(str, self.inherited)),
-                "reason": "the settings say where to listen",
-            }
-            notes.append(("socket.unused", unused))
+        used = {bind.address for bind in (*settings.binds, *settings.health_binds)}
+        if unused := [str(bind) for bind in self.inherited if bind.address not in used]:
+            reason = "the settings say where to listen"
+            notes.append(("socket.unused", {"addresses": unused, "reason": reason}))
         return Configuration(settings, server, path, tuple(notes), translation)
 
     def translated(self) -> Translation | None:

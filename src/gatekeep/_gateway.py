@@ -57,7 +57,9 @@ class Served:
     _doors: Doors
     _shop: Shop
     _host: Host
-    health_addresses: tuple[str, ...] = ()
+    health_addresses: tuple[str, ...]
+    _health_doors: Doors
+    _clinic: Shop
 
     @property
     def url(self) -> str:
@@ -93,14 +95,16 @@ class Served:
         return self._gateway.reload()
 
     def listeners(self) -> dict[str, list[int]]:
-        """The descriptors of the sockets that clients connect to, by the address that was asked for. They stay its own."""
-        return self._doors.descriptors()
+        """Descriptors of the sockets that clients and probes connect to, by the address that was asked for. They stay its own."""
+        # One name for both is possible only where the system chooses the port, on which nobody counts.
+        return {**self._health_doors.descriptors(), **self._doors.descriptors()}
 
     def hand_over(self) -> None:
         """Another gateway has these sockets, too, and this one will stop: no UNIX socket's file is removed then, and clients that
         keep their connections may send one more request within graceful-timeout."""
         self._host.net.disown()
         self._shop.patient = True
+        self._clinic.leave()
 
 
 class Gateway:
@@ -115,7 +119,8 @@ class Gateway:
         logger: a structlog logger (or anything with its `debug`, `info`, `warning` and `error`); without one it is silent. Worker
             threads of this process (`processes = 0`) call it, too.
         debug: whether daemon processes shall send debug events too.
-        inherited: listening sockets that a gateway before this one has opened (see `Served.listeners`).
+        inherited: listening sockets that a gateway before this one has opened (see `Served.listeners`). Those descriptors are
+            closed when it serves.
     """
 
     def __init__(
@@ -305,16 +310,21 @@ class Gateway:
                         self._groups, lambda: self._status(doors.addresses), self._ask_to_stop, self._log
                     )
                     tasks.start_soon(Console(host.net, console_listener, commands, self._log).run)
-                if settings.health_binds:
+                clinic = Shop(host, health_front, health_room, health_doors, 0.0, self._log)
+                if settings.health_binds and not self._inherited:
                     # Before them, too, and until the last has ended: a long start is no reason to be killed.
-                    clinic = Shop(host, health_front, health_room, health_doors, 0.0, self._log)
                     await tasks.start(clinic.run)
                 await start_groups(self._groups, tasks)
+                if settings.health_binds and self._inherited:
+                    await tasks.start(clinic.run)  # until now the other gateway has answered for itself
                 shop = Shop(host, front, room, doors, settings.graceful_timeout, self._log)
                 await tasks.start(shop.run)
                 self._state = "serving"
+                host.net.adopt()
                 try:
-                    yield Served(doors.addresses, self, doors, shop, host, health_doors.addresses)
+                    yield Served(
+                        doors.addresses, self, doors, shop, host, health_doors.addresses, health_doors, clinic
+                    )
                 finally:
                     await self._stop(shop)
                     scripts.close()

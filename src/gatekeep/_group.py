@@ -223,8 +223,11 @@ class Group:
         return tuple(pid for pid in self._accepting if pid not in self._suspects)
 
     def is_asleep(self) -> bool:
-        """Whether it has no process because nobody wanted one: the next request starts one."""
-        return self.wake is not None and not self._accepting
+        """Whether it has no process because nobody wanted one: the next request starts one.
+
+        Where starts fail it is awake, though seats may still be empty for want of requests: the next one is turned away.
+        """
+        return self.wake is not None and not self._accepting and not self.is_failing()
 
     def is_failing(self) -> bool:
         """Whether its starts fail."""

@@ -148,6 +148,10 @@ class Net(HopNet, Protocol):
     def unlisten(self, bind: Bind) -> None:
         """Remove what `listen` left behind in the file system."""
 
+    def adopt(self) -> None:
+        """What another gateway has listened on is this one's now, and not before: one that fails to start removes nothing. What
+        it has not asked for it listens on no more."""
+
     def disown(self) -> None:
         """What was listened on is another gateway's now: `unlisten` shall remove nothing."""
 

@@ -52,7 +52,9 @@ class RealNet:
     """
 
     def __init__(self, inherited: Mapping[str, Sequence[int]] = MappingProxyType({})) -> None:
-        self._inherited = inherited
+        self._inherited = dict(inherited)
+        self._others: list[int] = [fd for fds in inherited.values() for fd in fds]
+        self._inherited_files: list[Bind] = []
         self._hub: Hub | None = None
         if hasattr(select, "epoll"):
             self._hub = Hub(AsyncioLoop() if is_asyncio() else TrioLoop())
@@ -64,7 +66,7 @@ class RealNet:
     def listen(self, bind: Bind, backlog: int) -> Sequence[tuple[Listener, str]]:
         if fds := self._inherited_for(bind):
             if bind.kind is BindKind.UNIX:
-                self._remember(bind)
+                self._inherited_files.append(bind)
             return [_inherited(fd) for fd in fds]
         if bind.kind is BindKind.FD:
             return [_inherited(bind.fd)]
@@ -74,11 +76,9 @@ class RealNet:
 
     def _inherited_for(self, bind: Bind) -> Sequence[int]:
         # What is spoken there may be new. (Two that differ in nothing else are possible where the system chooses the port.)
-        if fds := self._inherited.get(str(bind)):
-            return fds
-        return next(
-            (fds for name, fds in self._inherited.items() if parse_bind(name).address == bind.address), ()
-        )
+        names = [name for name in self._inherited if parse_bind(name).address == bind.address]
+        name = str(bind) if str(bind) in names else next(iter(names), "")
+        return self._inherited.pop(name, ())
 
     def _listen_unix(self, bind: Bind, backlog: int) -> tuple[socket.socket, str]:
         _remove_stale(bind.path)
@@ -96,6 +96,13 @@ class RealNet:
     def _remember(self, bind: Bind) -> None:
         status = os.stat(bind.path)
         self._unix[bind] = status.st_dev, status.st_ino
+
+    def adopt(self) -> None:
+        while self._inherited_files:
+            with contextlib.suppress(OSError):  # somebody has removed it
+                self._remember(self._inherited_files.pop())
+        while self._others:
+            os.close(self._others.pop())
 
     def disown(self) -> None:
         """What was listened on is another gateway's: nothing is removed."""

@@ -109,10 +109,21 @@ class Shop:
                     tasks.start_soon(door.serve)
                 task_status.started()
 
+    def leave(self) -> None:
+        """Another gateway serves here from now on, and takes what waits. Connections that we have may have one more request."""
+        self.patient = True
+        self._front.stop(patient=True)
+        self._accepting.cancel()
+
     async def announce_close(self, delay: float) -> None:
-        """Say that we will close, and serve on for so many seconds: whoever balances the load needs them to notice."""
+        """Say that we will close, and serve on for so many seconds: whoever balances the load needs them to notice.
+
+        Where another gateway serves at these addresses nobody need notice anything.
+        """
+        if self.patient:
+            return
         self._front.announce_stop()
-        if delay and not self.patient:
+        if delay:
             self._log.info("gateway.stop_announced", delay=delay)
             await anyio.sleep(delay)
 

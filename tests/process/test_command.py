@@ -64,7 +64,7 @@ def is_listening(port: int) -> bool:
         (["--thread", "5"], r"No such option.*--thread.*--threads"),
         (["--threads", "0"], r"threads = 0: allowed is 1 to 1024"),
         (["--threads", "many"], r"threads = 'many': allowed is 1 to 1024"),
-        (["--processes", "0"], r"processes = 0: allowed is 1 to 1024"),
+        (["--processes", "-1"], r"processes = -1: allowed is 0 to 1024"),
         (["--listen-backlog", "0"], r"listen-backlog = 0: allowed is 1 to 65535"),
         (["--backlog", "0"], r"backlog = 0: allowed is 1 to 65535"),
         (["--connect-timeout", "-1"], r"connect-timeout = -1.*allowed is 0 seconds or more"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ import pytest
 
 from conftest import TESTS, wait_until
 from gatekeep._handover import VARIABLE, Handover, Origin, received, why_not
-from served import Served, serve
+from served import Served, free_port, serve
 
 SLOW = """
 import os, time
@@ -147,6 +149,103 @@ def test_a_new_gateway_that_cannot_start_changes_nothing(tmp_path: Path) -> None
         _stop_successor(server)
 
 
+def test_a_new_gateway_that_cannot_start_leaves_the_old_one_its_sockets_files(tmp_path: Path) -> None:
+    (tmp_path / "site.py").write_text(SLOW)
+    with serve("site.py", cwd=tmp_path, bind=f"unix:{tmp_path}/site.sock") as server:
+        (tmp_path / "site.py").write_text("raise RuntimeError('no')\n")
+        os.kill(server.pid, signal.SIGUSR2)
+        server.wait_for_event("gateway.replace_failed")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{tmp_path}/site.sock")
+        server.terminate()
+        assert server.wait() == 0
+        assert not (tmp_path / "site.sock").exists()
+
+
+def test_who_asks_for_its_health_notices_nothing_when_another_gateway_takes_over(tmp_path: Path) -> None:
+    (tmp_path / "site.py").write_text(SLOW)
+    health = f"{tmp_path}/health.sock"
+    flags = ("--health-bind", f"unix:{health}", "--health-bind", f"127.0.0.1:{free_port()}")
+    with serve("site.py", *flags, cwd=tmp_path) as server:
+        answers: list[bytes] = []
+        stop = threading.Event()
+
+        def probe() -> None:
+            while not stop.is_set():
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(health)
+                    client.sendall(b"GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                    answers.append(client.recv(4096).split(b"\r\n")[0])
+                time.sleep(0.01)
+
+        prober = threading.Thread(target=probe)
+        prober.start()
+        (tmp_path / "site.py").write_text("import time\ntime.sleep(1)\n" + SLOW)
+        os.kill(server.pid, signal.SIGUSR2)
+        assert server.wait() == 0
+        time.sleep(0.3)
+        stop.set()
+        prober.join()
+        assert set(answers) == {b"HTTP/1.1 200 OK"}
+        _stop_successor(server)
+        assert not Path(health).exists()
+
+
+def test_a_gateway_that_has_taken_over_and_stops_listens_no_more(tmp_path: Path) -> None:
+    (tmp_path / "site.py").write_text(SLOW)
+    with serve("site.py", cwd=tmp_path) as server:
+        os.kill(server.pid, signal.SIGUSR2)
+        assert server.wait() == 0
+        assert not server.events_named("socket.unused")
+        pid: int = server.events_named("gateway.replaced")[-1]["successor"]
+        asker = threading.Thread(target=lambda: answers.append(_ask(server.port, "/long")))
+        answers: list[int] = []
+        asker.start()
+        time.sleep(0.5)
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: _is_refused(server.port), 2)
+        asker.join()
+        assert answers == [200]
+        wait_until(lambda: len(server.events_named("gateway.stopped")) == 2)
+
+
+def _ask(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path)
+    try:
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def _is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_a_socket_that_the_command_line_names_is_not_called_unused(tmp_path: Path) -> None:
+    (tmp_path / "site.py").write_text(SLOW)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.set_inheritable(True)
+        command = [sys.executable, "-m", "gatekeep", "serve", "site.py", "--fd", str(listener.fileno())]
+        command += ["--bind", f"unix:{tmp_path}/site.sock"]
+        with subprocess.Popen(
+            command, cwd=tmp_path, pass_fds=[listener.fileno()], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout
+            assert any("gateway.ready" in line for line in process.stdout)
+            process.send_signal(signal.SIGUSR2)
+            seen = []
+            for line in process.stdout:
+                seen.append(line)
+                if "gateway.replaced" in line:
+                    os.kill(json.loads(line)["successor"], signal.SIGTERM)
+            assert not any("socket.unused" in line for line in seen)
+
+
 def test_a_stop_while_the_new_gateway_starts_ends_both(tmp_path: Path) -> None:
     (tmp_path / "site.py").write_text(SLOW)
     with serve("site.py", cwd=tmp_path) as server:
@@ -193,12 +292,7 @@ class Container:
         os.kill(self.first, number)
 
     def ask(self, path: str) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request("GET", path)
-        try:
-            return connection.getresponse().status
-        finally:
-            connection.close()
+        return _ask(self.port, path)
 
 
 @pytest.fixture

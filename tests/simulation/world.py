@@ -344,6 +344,9 @@ class Net:
     def unlisten(self, bind: Bind) -> None:
         """A TCP address leaves nothing behind."""
 
+    def adopt(self) -> None:
+        """No gateway was there before this one."""
+
     def disown(self) -> None:
         raise NotImplementedError("no gateway follows this one")
 

@@ -201,9 +201,11 @@ class Front:
         """Let every connection end after the request that it is serving. Streams of events end now.
 
         Args:
-            patient: whether idle connections may have one more request; otherwise they end now.
+            patient: whether idle connections may have one more request, since another gateway serves in our place; otherwise
+                they end now, and the readiness probe says so.
         """
-        self.announce_stop()
+        if not patient:
+            self.announce_stop()
         self._stopping, self._patient = True, patient
         self.guests.stop()
         for dispatch in self._dispatches:
