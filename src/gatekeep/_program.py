@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from gatekeep import __version__, _signals
 from gatekeep._configuration import Configuration
@@ -64,6 +66,7 @@ class Program:
         self._successor = Successor(origin, log, keeper, notifier.resign)
         self._starting: anyio.CancelScope | None = None
         self._stop = anyio.Event()
+        self._tasks: TaskGroup | None = None
 
     async def run(self) -> int:
         """Serve until a signal asks for the end. Returns the exit status.
@@ -73,6 +76,7 @@ class Program:
         """
         failure: CannotStart | SettingsError | None = None
         async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
             tasks.start_soon(self._notifier.feed_watchdog)
             tasks.start_soon(self._stop_when_told)
             if self._keeper is not None:
@@ -136,8 +140,13 @@ class Program:
         if self._stop.is_set():
             self._log.warning("signal.ignored", signal="SIGHUP", reason="the gateway stops")
             return
+        assert self._tasks is not None
+        self._tasks.start_soon(self._reload_as_told)
+
+    async def _reload_as_told(self) -> None:
         try:
-            configuration = self._reread()
+            # In a thread, since a file of another server may be a program that takes its time.
+            configuration = await anyio.to_thread.run_sync(self._reread)
         except SettingsError as error:
             self._log.error(
                 "settings.refused", reason=str(error), action="the old ones stay, and nothing is reloaded"
