@@ -81,14 +81,11 @@ class LogAsData:
 
     def wait_for_any(self, *, count: int = 1, timeout: float = 20, **fields: Any) -> dict[str, Any]:
         """The newest event with those fields, waited for."""
-        deadline = time.monotonic() + timeout
-        while len(found := self.find(**fields)) < count:
-            with self._changed:
-                if (
-                    not self._changed.wait(max(0.0, deadline - time.monotonic()))
-                    and time.monotonic() >= deadline
-                ):
-                    raise AssertionError(f"no event with {fields} came; the log: {self.events[-20:]}")
+        with self._changed:  # or the event might come between the look and the wait
+            came = self._changed.wait_for(lambda: len(self.find(**fields)) >= count, timeout)
+            found = self.find(**fields)
+        if not came:
+            raise AssertionError(f"no event with {fields} came; the log: {self.events[-20:]}")
         return found[-1]
 
 
