@@ -18,20 +18,15 @@ import click
 import msgspec
 
 from gatekeep import __version__, _cli_control
-from gatekeep._check import load_all
 from gatekeep._configuration import Sources
 from gatekeep._errors import CannotStart, SettingsError
-from gatekeep._explain import explain as explained
-from gatekeep._explain_view import render, render_warnings, to_json
 from gatekeep._handover import Handover, Origin, received
 from gatekeep._logging import make_logger
 from gatekeep._options import configured
 from gatekeep._program import Program
-from gatekeep._surroundings import read_surroundings
 from gatekeep._systemd import Notifier, take_listeners
 from gatekeep._terminal import CANNOT_START, FAULT, USAGE, die, write
 from gatekeep.settings._bind import Bind, BindKind, parse_bind
-from gatekeep.settings._foreign import render as render_translation
 
 LOG_PATIENCE = 2.0
 """Seconds that the last log lines may take to be written."""
@@ -122,6 +117,12 @@ def check(**options: Any) -> None:
     Takes what `gatekeep serve` takes. Exit status: 0 all is well, 2 a setting is wrong, 3 an application does not load; the
     reason is told, and the application's own traceback. It warns of settings that are in each other's way.
     """
+    # Here, since no server has to wait for it at its start.
+    from gatekeep._check import load_all
+    from gatekeep._explain import explain as explained
+    from gatekeep._explain_view import render_warnings
+    from gatekeep._surroundings import read_surroundings
+
     configuration = _sources(options).read(enter_folder)
     _choose_loop(configuration.server.loop)
     load_times = {}
@@ -143,6 +144,11 @@ def explain(as_json: bool, **options: Any) -> None:
     Takes what `gatekeep serve` takes; with --from it begins with what each setting of the other server's file has become.
     Nothing is started, and no application is loaded (`gatekeep check` does that).
     """
+    from gatekeep._explain import explain as explained
+    from gatekeep._explain_view import render, to_json
+    from gatekeep._surroundings import read_surroundings
+    from gatekeep.settings._foreign import render as render_translation
+
     sources = _sources(options)
     translation = sources.translated()
     if translation is not None and not as_json:

@@ -18,7 +18,6 @@ from gatekeep.settings._env_file import read_variables
 from gatekeep.settings._environment import ARGUMENTS, CONFIG, FROM, environment_layers
 from gatekeep.settings._file import find_file, read_file
 from gatekeep.settings._foreign import Translation
-from gatekeep.settings._foreign_file import read_foreign
 from gatekeep.settings._foreign_variables import unread
 from gatekeep.settings._layers import Layer, server_settings_from, settings_from
 from gatekeep.settings._server import ServerSettings
@@ -105,7 +104,11 @@ class Sources:
             SettingsError: it cannot be read.
         """
         path = self._named("from_file", FROM)
-        return read_foreign(path, self.folder, self.environment) if path else None
+        if not path:
+            return None
+        from gatekeep.settings._foreign_file import read_foreign  # few come from another server at each start
+
+        return read_foreign(path, self.folder, self.environment)
 
     def _typed(self) -> tuple[Layer, list[Layer]]:
         text = self.environment.get(ARGUMENTS, "")

@@ -24,7 +24,7 @@ from gatekeep.lifecycle._postmortem import threads_of_answer
 from gatekeep.pool._embedded import Embedded
 from gatekeep.pool._loader import LoadError
 from gatekeep.settings._app import AppTarget
-from gatekeep.settings._embedded import OFF
+from gatekeep.settings._embedded import OFF, switched_off
 from gatekeep.settings._group import GroupSettings
 from gatekeep.settings._spec import dashed
 
@@ -119,12 +119,10 @@ class EmbeddedSupervisor:
 
     def _say_what_is_off(self) -> None:
         settings = self._settings
-        defaults = attrs.fields_dict(GroupSettings)
         ignored = [
-            dashed(name)
-            for names in OFF.values()
-            for name in names
-            if getattr(settings, name) != defaults[name].default
+            dashed(field.name)
+            for field in attrs.fields(GroupSettings)
+            if switched_off(field.name) and getattr(settings, field.name) != field.default
         ]
         self._log.info(
             "group.embedded",

@@ -7,12 +7,12 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import anyio
 import attrs
 from anyio.abc import TaskGroup
 
-from gatekeep._embedded import EmbeddedSupervisor
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger
 from gatekeep._group import Group
@@ -33,6 +33,9 @@ from gatekeep.settings._settings import Settings
 from gatekeep.transport._dispatch import HopDispatch, Mounted, Target
 from gatekeep.transport._route import Mount, Routes
 from gatekeep.transport._scripts import Choice, Scripts
+
+if TYPE_CHECKING:
+    from gatekeep._embedded import EmbeddedSupervisor
 
 
 @attrs.frozen
@@ -122,6 +125,8 @@ class Opener:
         return ServedGroup(settings, group, self._dispatch(host.net, group, settings), supervisor)
 
     def _embedded(self, settings: GroupSettings) -> ServedGroup:
+        from gatekeep._embedded import EmbeddedSupervisor  # most gateways have no such group
+
         group = Group(settings.name, 1, "")
         apps = apps_of(settings, self.settings)
         supervisor = EmbeddedSupervisor(
@@ -176,8 +181,8 @@ def _mounted(
     target = Target(dispatch, str(mount.app or ""))
     if not mount.has_scripts:
         return Mounted(target)
-    scripts = Scripts(mount, files, threads, dispatch.clock, log, choices)
-    return Mounted(target, lambda environ: scripts.decide(environ, target, mount.app or own))
+    scripts = Scripts(mount, target, mount.app or own, files, threads, dispatch.clock, log, choices)
+    return Mounted(target, scripts.decide)
 
 
 def apps_of(group: GroupSettings, settings: Settings) -> list[AppTarget]:

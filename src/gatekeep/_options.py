@@ -198,7 +198,8 @@ def _parser() -> click.Command:
     return click.command(add_help_option=False)(configured(arguments))
 
 
-def options_of(text: str) -> dict[str, Any]:
+@cache
+def options_of(text: str) -> Mapping[str, Any]:
     """The flags in `$GATEKEEP_CMD_ARGS`, as on the command line.
 
     Raises:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import os
 import sys
 import threading
 import time
 import traceback
 import zlib
-from types import ModuleType
 from typing import Any
 
+from gatekeep._source import load_source
 from gatekeep.settings._script_target import ScriptTarget
 
 LOOK = 0.05
@@ -97,7 +95,7 @@ class _Version:
     def _load(self, name: str) -> None:
         self._failure = f"{name} failed to load", ""
         try:
-            self._module = _loaded(self._path)
+            self._module = load_source(_name_of(self._path), self._path)
         except FileNotFoundError as error:
             if error.filename == self._path:
                 self._failure = f"there is no {name}", ""
@@ -120,22 +118,8 @@ class _Version:
         )
 
 
-def _loaded(path: str) -> ModuleType:
-    name = f"_gatekeep_script_{zlib.crc32(os.fsencode(path)):08x}"
-    # Not from the cache, which tells versions apart by the second.
-    loader = _Uncached(name, path)
-    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    loader.exec_module(module)
-    return module
-
-
-class _Uncached(importlib.machinery.SourceFileLoader):
-    def path_stats(self, path: str) -> Any:
-        """There is nothing that a cached version could be compared with."""
-        raise OSError
+def _name_of(path: str) -> str:
+    return f"_gatekeep_script_{zlib.crc32(os.fsencode(path)):08x}"
 
 
 def _path_of(module: str) -> str:

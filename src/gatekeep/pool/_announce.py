@@ -50,21 +50,14 @@ def tell_end(
         application_finish=story["application_start"] + took,
         application_time=took,
     )
-    interrupted: RequestInterrupted | None = None
-    try:  # as in `_wsgi.run`
-        try:
-            region.enter(-request, _NOBODY, region.method, region.path)
-            if error is not None and _is_its_own(error, responder):
-                exc_info = type(error), error, error.__traceback__
-                _tell(RequestRaised(**story, exc_info=exc_info), region, log)
-            _tell(finished, region, log)
-            region.leave()
-        except RequestInterrupted as came:
-            interrupted = came
-            region.leave()
-    except RequestInterrupted as came:
-        interrupted = came
-        region.leave()
+
+    def tell() -> None:
+        if error is not None and _is_its_own(error, responder):
+            exc_info = type(error), error, error.__traceback__
+            _tell(RequestRaised(**story, exc_info=exc_info), region, log)
+        _tell(finished, region, log)
+
+    interrupted = region.run(-request, _NOBODY, region.method, region.path, tell)
     if interrupted is not None:
         log.error("hook.interrupted", reason=str(interrupted), traceback=format_error(interrupted))
 

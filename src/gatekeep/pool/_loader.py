@@ -4,8 +4,6 @@ the gateway's process."""
 from __future__ import annotations
 
 import importlib
-import importlib.machinery
-import importlib.util
 import os
 import re
 import sys
@@ -15,6 +13,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
+from gatekeep import _source
 from gatekeep.pool._log import sendable, summarise
 from gatekeep.settings._app import AppTarget, parse_app
 
@@ -92,15 +91,6 @@ def _is_closed(folder: str) -> bool:
     return False
 
 
-class _Uncached(importlib.machinery.SourceFileLoader):
-    """Compiles a script each time: the cache tells versions apart by the second and the size, and a script that is to be loaded
-    again when it changes may change twice within one."""
-
-    def path_stats(self, path: str) -> Any:
-        """There is nothing that a cached version could be compared with."""
-        raise OSError
-
-
 def _import_path(path: str, separate: str) -> ModuleType:
     full = os.path.abspath(path)
     if not os.path.isfile(full):
@@ -116,18 +106,7 @@ def _import_path(path: str, separate: str) -> ModuleType:
         loaded = sys.modules.get(name)
     if loaded is not None:
         return loaded  # it was among the import-scripts, or has two applications
-    # Named by us and not by its ending, so that any file (`site.wsgi`) is taken for Python.
-    loader = _Uncached(name, full)
-    spec = importlib.util.spec_from_file_location(name, full, loader=loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(name, None)
-        raise
-    return module
+    return _source.load_source(name, full)
 
 
 def _attribute(module: ModuleType, target: AppTarget) -> Any:
@@ -167,4 +146,8 @@ def _own_frames(error: BaseException) -> list[str]:
 
 
 def _is_foreign(filename: str) -> bool:
-    return filename == __file__ or filename.startswith("<frozen importlib") or "importlib" in filename
+    return (
+        filename in (__file__, _source.__file__)
+        or filename.startswith("<frozen importlib")
+        or "importlib" in filename
+    )

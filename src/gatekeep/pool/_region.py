@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gatekeep._errors import ClientDisconnected, RequestInterrupted, RequestTimeout
@@ -163,6 +164,31 @@ class Region:
                 self._sent = wanted
         if wanted is not None:
             raise wanted
+
+    def run(
+        self,
+        request: int,
+        responder: Responder,
+        method: str,
+        path: str,
+        call: Callable[[], BaseException | None],
+    ) -> BaseException | None:
+        """Call something as the application, from `enter` to `leave`. Returns what it returns, or the interrupt that came."""
+        error: BaseException | None
+        # An interrupt comes at a call's end or a loop's jump, until `leave` has returned: so all of them stand inside, and there
+        # is no loop. Two may come, for the request's time may be over and its client gone; a third one there is not.
+        try:
+            try:
+                self.enter(request, responder, method, path)
+                error = call()
+                self.leave()
+            except RequestInterrupted as interrupted:
+                error = interrupted
+                self.leave()
+        except RequestInterrupted as interrupted:
+            error = interrupted
+            self.leave()
+        return error
 
     # --- other threads
 

@@ -56,22 +56,13 @@ def run(
         request: the request's number.
     """
     environ["wsgi.input"] = body
-    error: BaseException | None
-    # An interrupt comes at a call's end or a loop's jump, until `region.leave` has returned: so all of them stand inside, and
-    # there is no loop. Two may come, for the request's time may be over and its client gone; a third one there is not.
-    try:
-        try:
-            region.enter(request, responder, environ["REQUEST_METHOD"], environ["PATH_INFO"])
-            if _hooks.subscribers:
-                tell_start(environ, region, log)
-            error = _call(application, environ, body, responder, region, clock)
-            region.leave()
-        except RequestInterrupted as interrupted:
-            error = interrupted
-            region.leave()
-    except RequestInterrupted as interrupted:
-        error = interrupted
-        region.leave()
+
+    def call() -> BaseException | None:
+        if _hooks.subscribers:
+            tell_start(environ, region, log)
+        return _call(application, environ, body, responder, region, clock)
+
+    error = region.run(request, responder, environ["REQUEST_METHOD"], environ["PATH_INFO"], call)
     if error is not None:
         _tell_error(error, responder, clock, log)
     if responder.timed_out or responder.excess:

@@ -9,7 +9,7 @@ from enum import StrEnum
 import attrs
 
 from gatekeep._errors import SettingsError
-from gatekeep.settings._spec import text_of
+from gatekeep.settings._spec import items_of, text_of
 
 
 class BindKind(StrEnum):
@@ -92,8 +92,9 @@ def _parse_address(text: str, given: str, name: str) -> Bind:
 
 
 def binds_of(value: Bind | str | Iterable[Bind | str], name: str = "bind") -> tuple[Bind, ...]:
-    items = [value] if isinstance(value, (Bind, str)) or not isinstance(value, Iterable) else list(value)
-    return tuple(item if isinstance(item, Bind) else parse_bind(text_of(name, item), name) for item in items)
+    return tuple(
+        item if isinstance(item, Bind) else parse_bind(text_of(name, item), name) for item in items_of(value)
+    )
 
 
 def health_binds_of(value: Bind | str | Iterable[Bind | str]) -> tuple[Bind, ...]:

@@ -60,9 +60,13 @@ def check_known(names: Iterable[str]) -> None:
 
 def unknown(name: str, known: Iterable[str]) -> SettingsError:
     """The error that names a setting which does not exist, and the nearest one that does."""
-    names = [*known]
-    near = difflib.get_close_matches(
-        name.replace("-", "_"), [*names, *(each for each in ALIASED if ALIASED[each] in names)], n=1
-    )
-    hint = f"; did you mean {dashed(near[0])}?" if near else ""
+    near = nearest(name, known)
+    hint = f"; did you mean {dashed(near)}?" if near else ""
     return SettingsError(f"unknown setting {dashed(name)}{hint}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The one of these names, or of others that are understood for them, that is most like it; empty where none is."""
+    names = [*known]
+    others = [each for each, plain in ALIASED.items() if plain in names]
+    return next(iter(difflib.get_close_matches(name.replace("-", "_"), [*names, *others], n=1)), "")

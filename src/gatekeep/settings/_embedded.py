@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from gatekeep._errors import SettingsError
+from gatekeep.settings._spec import dashed
 
 OFF: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -94,6 +95,6 @@ def check(settings: Any) -> None:
         if value != fields[name].default:
             said = ", ".join(value) if isinstance(value, tuple) else value
             raise SettingsError(
-                f"{name.replace('_', '-')} = {said!r}: allowed is nothing with processes = 0, "
+                f"{dashed(name)} = {said!r}: allowed is nothing with processes = 0, "
                 "where the application runs in the gateway's own process"
             )

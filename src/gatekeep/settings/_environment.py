@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 
 from gatekeep._errors import SettingsError
-from gatekeep.settings._declared import ALIASED, declared, plain_name
+from gatekeep.settings._declared import declared, nearest, plain_name
 from gatekeep.settings._layers import Layer
 from gatekeep.settings._spec import plain_type, value_of
 
@@ -41,8 +40,8 @@ def environment_layers(environment: Mapping[str, str], own: frozenset[str] = fro
             if text or plain_type(known[name][1]) is str:  # else it is empty, which is as good as not set
                 yield _layer(variable, name, text)
         else:
-            near = difflib.get_close_matches(name, [*known, *ALIASED, "app", "profile", "config"], n=1)
-            hint = f"; did you mean ${PREFIX}{near[0].upper()}?" if near else ""
+            near = nearest(name, [*known, "app", "profile", "config"])
+            hint = f"; did you mean ${PREFIX}{near.upper()}?" if near else ""
             raise SettingsError(f"${variable}: there is no such setting{hint}")
 
 

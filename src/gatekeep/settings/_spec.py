@@ -215,8 +215,7 @@ def several(
     """Declare a setting that takes any number of texts; `check` returns one of them as it is kept, or refuses it."""
 
     def convert(value: object) -> tuple[str, ...]:
-        items = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
-        return tuple(check(text_of(name, item)) for item in items)
+        return tuple(check(text_of(name, item)) for item in items_of(value))
 
     return attrs.field(default=default, converter=convert, metadata={"spec": Spec(help, **spec)})
 
@@ -227,11 +226,15 @@ def listed(
     """The same for texts without commas, any number of which may be given as one text with commas between them; each once."""
 
     def convert(value: object) -> tuple[str, ...]:
-        items = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
-        texts = [text.strip() for item in items for text in text_of(name, item).split(",")]
+        texts = [text.strip() for item in items_of(value) for text in text_of(name, item).split(",")]
         return tuple(dict.fromkeys(check(name, text) for text in texts if text))
 
     return attrs.field(default=default, converter=convert, metadata={"spec": Spec(help, **spec)})
+
+
+def items_of(value: object) -> list[object]:
+    """What was given, as several or as one."""
+    return [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
 
 
 def text_of(name: str, value: object) -> str:

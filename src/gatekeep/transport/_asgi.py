@@ -43,7 +43,7 @@ from gatekeep.transport import _environ, _http_policy
 from gatekeep.transport._budget import Budget
 from gatekeep.transport._codec import ALLOWED, TOKEN, Delimiter, Framing, Head, WrongUse, frame_response
 from gatekeep.transport._exchange import error_body
-from gatekeep.transport._spool import Spool
+from gatekeep.transport._spool import Spool, keep_body
 from gatekeep.transport._wire import SMALL_BODY
 
 if TYPE_CHECKING:
@@ -291,14 +291,8 @@ class AsgiExchange:
         settings = self._front.settings
         spool = Spool(self._front.host, settings.spool_dir, settings.request_buffer_size)
         try:
-            await spool.put(start)
-            while piece := await self.read_body():
-                await spool.put(piece)
-        except OSError as error:
-            await spool.aclose()
-            raise NoSpace(f"no room for the request's body: {error}") from error
+            await keep_body(spool, start, self.read_body)
         finally:
-            spool.end()
             self.spool = spool
 
     async def read_body(self) -> bytes:

@@ -11,7 +11,7 @@ from gatekeep._errors import BodyLost, ClientGone, ClientStalled, NoSpace
 from gatekeep._events import Record
 from gatekeep.transport._budget import Budget
 from gatekeep.transport._codec import Framing, Head
-from gatekeep.transport._spool import Spool
+from gatekeep.transport._spool import Spool, keep_body
 from gatekeep.transport._wire import SMALL_BODY
 
 if TYPE_CHECKING:
@@ -122,14 +122,8 @@ class Http1Exchange:
         site = self._connection.site
         spool = Spool(site.host, site.settings.spool_dir, site.settings.request_buffer_size)
         try:
-            await spool.put(start)
-            while piece := await self.read_body():
-                await spool.put(piece)
-        except OSError as error:
-            await spool.aclose()
-            raise NoSpace(f"no room for the request's body: {error}") from error
+            await keep_body(spool, start, self.read_body)
         finally:
-            spool.end()
             self.spool = spool
 
     async def invite_body(self) -> None:

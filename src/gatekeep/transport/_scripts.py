@@ -143,6 +143,7 @@ class Scripts:
     """Those of one mount.
 
     Args:
+        target, app: where requests go, and the application there, where nobody says anything else.
         files: gives the script at a place: the same one wherever it is asked for.
         groups: what a dispatch script may choose from, by name.
     """
@@ -150,6 +151,8 @@ class Scripts:
     def __init__(
         self,
         settings: ScriptSettings,
+        target: Target,
+        app: AppTarget | None,
         files: Callable[[ScriptTarget], Script],
         threads: ScriptThreads,
         clock: Clock,
@@ -162,6 +165,7 @@ class Scripts:
             return _Role(target, files(target), threads, settings.patience, log, status)
 
         self._settings = settings
+        self._target, self._app = target, app
         self._clock = clock
         self._groups = groups
         self._secret = os.urandom(16)
@@ -170,13 +174,8 @@ class Scripts:
         self._members = role(settings.group_script)
         self._choices = role(settings.dispatch_script)
 
-    async def decide(
-        self, environ: dict[str, str], target: Target, app: AppTarget | None
-    ) -> tuple[Target, dict[str, str]]:
+    async def decide(self, environ: dict[str, str]) -> tuple[Target, dict[str, str]]:
         """Let them decide about a request.
-
-        Args:
-            target, app: where it goes where nobody says anything else.
 
         Returns:
             where it goes, and its environ, with REMOTE_USER and AUTH_TYPE where it is known who asks.
@@ -196,9 +195,9 @@ class Scripts:
                 judge = partial(_auth.judge_groups, required=self._settings.require_groups)
                 await self._members.ask(GROUPS, environ, user, judge=judge)
             environ.pop("HTTP_AUTHORIZATION", None)
-        if self._choices is not None:
-            target = await self._choose(self._choices, environ, target, app)
-        return target, environ
+        if self._choices is None:
+            return self._target, environ
+        return await self._choose(self._choices, environ), environ
 
     # --- who asks
 
@@ -248,9 +247,7 @@ class Scripts:
 
     # --- who serves it
 
-    async def _choose(
-        self, choices: _Role, environ: dict[str, str], target: Target, app: AppTarget | None
-    ) -> Target:
+    async def _choose(self, choices: _Role, environ: dict[str, str]) -> Target:
         def judge(*results: object) -> list[str | None]:
             return [
                 _auth.judge_choice(function, result, environ)
@@ -258,13 +255,13 @@ class Scripts:
             ]
 
         group, separate, attribute = await choices.ask(DISPATCH, environ, judge=judge)
-        dispatch, own = target.dispatch, app
+        dispatch, own = self._target.dispatch, self._app
         if group is not None:
             if group not in self._groups:
                 known = ", ".join(self._groups)
                 raise ScriptFailed(f"process_group returned {group!r}: there are the groups {known}")
             dispatch, its_app = self._groups[group]
-            own = app if target.app else its_app
+            own = self._app if self._target.app else its_app
             if own is None:
                 raise ScriptFailed(
                     f"process_group returned {group!r}: that group has no application of its own"
@@ -278,7 +275,7 @@ class Scripts:
                 f"application_group returned {separate[:60]!r}: allowed are up to 200 characters"
             )
         if own is None or (attribute is None and not separate):
-            return Target(dispatch, target.app)
+            return Target(dispatch, self._target.app)
         if attribute is not None:
             own = attrs.evolve(own, attribute=attribute, factory=False)
         return Target(dispatch, f"{separate}\0{own}" if separate else str(own))

@@ -10,9 +10,11 @@ little behind the worker all the time, and it must not grow to all that ever pas
 from __future__ import annotations
 
 import errno
+from collections.abc import Awaitable, Callable
 
 import anyio
 
+from gatekeep._errors import NoSpace
 from gatekeep._host import Host, SpoolFile
 
 PIECE = 1 << 18
@@ -169,3 +171,20 @@ def _read(file: SpoolFile, size: int, at: int, ring: int) -> bytes:
         pieces.append(piece)
         size, at = size - len(piece), (at + len(piece)) % ring
     return b"".join(pieces)
+
+
+async def keep_body(spool: Spool, start: bytes, read: Callable[[], Awaitable[bytes]]) -> None:
+    """Put a request's body into a spool: what has come of it, and what is read until nothing is. Then the spool has ended.
+
+    Raises:
+        NoSpace: it cannot be kept.
+    """
+    try:
+        await spool.put(start)
+        while piece := await read():
+            await spool.put(piece)
+    except OSError as error:
+        await spool.aclose()
+        raise NoSpace(f"no room for the request's body: {error}") from error
+    finally:
+        spool.end()
