@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))
 
 from gatekeep import Gateway, Served, Settings  # noqa: E402
+from gatekeep.testing._capture import Events  # noqa: E402
 
 LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "asyncio": ("asyncio", {}),
@@ -46,29 +46,16 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return type(val).__name__ if re.search(r" at 0x[0-9a-f]+", repr(val)) else None
 
 
-class LogAsData:
-    """A logger that keeps what it is told."""
+class LogAsData(Events):
+    """A logger that keeps what it is told, debug events included; its questions have names of their own for the fields."""
 
     def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-        self._changed = threading.Condition()
+        super().__init__(debug=True)
 
-    def _add(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        with self._changed:
-            self.events.append({"level": level, "event": event, **fields})
-            self._changed.notify_all()
-
-    def debug(self, event: str, **fields: Any) -> None:
-        self._add("debug", event, fields)
-
-    def info(self, event: str, **fields: Any) -> None:
-        self._add("info", event, fields)
-
-    def warning(self, event: str, **fields: Any) -> None:
-        self._add("warning", event, fields)
-
-    def error(self, event: str, **fields: Any) -> None:
-        self._add("error", event, fields)
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What came so far, the oldest first, and goes on to come."""
+        return self._events
 
     def find(self, **fields: Any) -> list[dict[str, Any]]:
         """The events with those fields, oldest first."""

@@ -24,13 +24,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gatekeep.testing._events import EventMissing
+    from gatekeep.testing._capture import EventMissing
     from gatekeep.testing._leftovers import ProcessLeft
     from gatekeep.testing._server import Server, StartServer, serving
     from gatekeep.testing._wedge import wedge
 
 _HOMES = {
-    "EventMissing": "_events",
+    "EventMissing": "_capture",
     "ProcessLeft": "_leftovers",
     "Server": "_server",
     "StartServer": "_server",

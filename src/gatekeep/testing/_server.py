@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from gatekeep import CannotStart, Gateway, Settings, SettingsError, Statistics
-from gatekeep.testing._events import Event, Events, describe
+from gatekeep.testing._capture import Event, Events, describe
 from gatekeep.testing._leftovers import MARK, check_nothing_left
 
 LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
