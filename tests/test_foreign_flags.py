@@ -176,8 +176,6 @@ def test_a_setting_that_is_given_by_two_names_is_refused(line: str) -> None:
         ("--rss-samples 3", "--rss-samples"),
         ("--rss-sample-interval 30", "--rss-sample-interval"),
         ("--access-logfile /var/log/a", "--access-logfile /var/log/a"),
-        ("--error-logfile /var/log/e", "--error-logfile /var/log/e"),
-        ("--log-file /var/log/e", "--log-file /var/log/e"),
         ("--access-logformat %(h)s", "--access-logformat"),
         ("--access-log-fmt x", "--access-log-fmt"),
         ("--log-config x", "--log-config"),
@@ -207,6 +205,12 @@ def test_a_flag_without_a_meaning_here_is_ignored_with_one_remark(line: str, set
     assert len(fields["reason"]) > 10
 
 
+@pytest.mark.parametrize("flag", ["--error-logfile", "--error-log", "--log-file"])
+def test_the_log_may_go_to_a_file_by_any_of_its_names(flag: str) -> None:
+    understood = read(f"{flag} /var/log/e")
+    assert (value(understood, "log_file"), understood.notes) == ("/var/log/e", ())
+
+
 def test_an_access_log_in_a_file_is_an_access_log_all_the_same() -> None:
     assert value(read("--access-logfile /var/log/a"), "access_log") is True
 
@@ -214,7 +218,7 @@ def test_an_access_log_in_a_file_is_an_access_log_all_the_same() -> None:
 @pytest.mark.parametrize(
     "line",
     ["-k gthread", "--interface wsgi", "--interface auto", "--lifespan off", "--lifespan auto", "--ws none", "--no-ws",
-     "--error-logfile -", "--date-header", "--http-protocols h1", "--protocol http", "--respawn-failed-workers"],
+     "--access-logfile -", "--date-header", "--http-protocols h1", "--protocol http", "--respawn-failed-workers"],
 )  # fmt: skip
 def test_what_is_so_here_anyway_needs_no_word(line: str) -> None:
     assert read(line).notes == ()

@@ -10,8 +10,8 @@ import signal
 import sys
 from typing import NoReturn
 
-REPLACING = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""There is nothing yet that they could replace, and their default action would end the gateway."""
+PREMATURE = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+"""There is nothing yet that they could change, and their default action would end or stop the gateway."""
 
 
 def main() -> NoReturn:
@@ -29,7 +29,7 @@ def _be_ready_for_signals(*, serves: bool) -> None:
     )  # Python's own way is a traceback of whatever is being loaded
     if not serves:
         return
-    for number in REPLACING:
+    for number in PREMATURE:
         signal.signal(number, signal.SIG_IGN)
     # A parent that ignored it has us ignore it too, and then the kernel keeps no exit status of our processes.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

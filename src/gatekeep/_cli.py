@@ -21,6 +21,7 @@ from gatekeep import __version__, _cli_control
 from gatekeep._configuration import Sources
 from gatekeep._errors import CannotStart, SettingsError
 from gatekeep._handover import Handover, Origin, received
+from gatekeep._log_file import LogFile
 from gatekeep._logging import make_logger
 from gatekeep._options import configured
 from gatekeep._program import Program
@@ -86,9 +87,8 @@ def serve(**options: Any) -> None:
     configuration = sources.read(enter_folder)
     server = configuration.server
     loop = _choose_loop(server.loop)
-    # Somebody may have closed standard output (`>&-`); the exit status still tells.
-    stream = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
-    logger, writer = make_logger(server.log_level, server.log_format, stream, access=server.access_log)
+    log_file = LogFile(server.log_file)
+    logger, writer = make_logger(server.log_level, server.log_format, log_file.fd, access=server.access_log)
     try:
         for event, fields in configuration.notes:
             logger.warning(event, **fields)
@@ -97,6 +97,7 @@ def serve(**options: Any) -> None:
             configuration,
             loop,
             logger,
+            log_file,
             origin,
             handover,
             notifier,

@@ -179,6 +179,13 @@ class EmbeddedSupervisor:
         self._keeps_its_code("a reload was asked for")
         return 0
 
+    def resize(self, processes: int) -> int:
+        """There are none: 0."""
+        self._log.warning(
+            "group.not_resized", group=self._settings.name, reason="it has no processes (processes = 0)"
+        )
+        return 0
+
     def files_changed(self, paths: list[str]) -> None:
         """A developer has saved something, and must do more."""
         self._keeps_its_code("files have changed: " + ", ".join(paths[:3]))

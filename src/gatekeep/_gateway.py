@@ -17,7 +17,7 @@ from gatekeep import __version__, _asgi_app
 from gatekeep._alarms import Alarms
 from gatekeep._commands import commands_of
 from gatekeep._console_server import Console
-from gatekeep._errors import CannotStart
+from gatekeep._errors import CannotStart, SettingsError
 from gatekeep._events import Logger, SilentLogger
 from gatekeep._groups import Opener, ServedGroup, routes_of, start_groups, stop_groups, watch_files
 from gatekeep._host import Host, Listener
@@ -98,6 +98,10 @@ class Served:
         """Descriptors of the sockets that clients and probes connect to, by the address that was asked for. They stay its own."""
         # One name for both is possible only where the system chooses the port, on which nobody counts.
         return {**self._health_doors.descriptors(), **self._doors.descriptors()}
+
+    def resize(self, change: int, group: str | None = None) -> int:
+        """Have so many processes more, or fewer: see `Gateway.resize`."""
+        return self._gateway.resize(change, group)
 
     def hand_over(self) -> None:
         """Another gateway has these sockets, too, and this one will stop: no UNIX socket's file is removed then, and clients that
@@ -369,6 +373,30 @@ class Gateway:
         if self._state == STOPPING:
             return 0
         return sum(served.supervisor.reload() for served in self._groups)
+
+    def resize(self, change: int, group: str | None = None) -> int:
+        """Have so many processes more in a group, or fewer; at least one, at most 32 or twice as many as the settings say.
+
+        One that is too many accepts no more, finishes what it runs within graceful-timeout and goes. A reload keeps the number; a
+        gateway that replaces this one has that of its settings. With `serving_in_thread` any other thread may call it.
+
+        Args:
+            group: its name; None for the first one.
+
+        Returns how many the group has from now on; 0 where it runs in this process. Nothing changes while the gateway stops.
+
+        Raises:
+            SettingsError: there is no such group.
+        """
+        if self._portal is not None:
+            return self._portal.call(self._resize_now, change, group)
+        return self._resize_now(change, group)
+
+    def _resize_now(self, change: int, name: str | None) -> int:
+        chosen = [served for served in self._groups if name in (None, served.settings.name)]
+        if not chosen:
+            raise SettingsError(f"group = {name!r}: there is no such group that is served")
+        return chosen[0].resize(change)
 
     def hurry(self) -> None:
         """Make the stop that is under way, or comes, wait for nothing. With `serving_in_thread` any thread may call it."""

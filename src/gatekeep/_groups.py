@@ -66,6 +66,10 @@ class ServedGroup:
             is_failing=group.is_failing(),
         )
 
+    def resize(self, change: int) -> int:
+        """Have so many processes more, or fewer. Returns how many there will be."""
+        return self.supervisor.resize(self.group.processes + change)
+
     def status(self) -> GroupStatus:
         """What is told of it when somebody asks."""
         group, supervisor = self.group, self.supervisor
@@ -74,7 +78,7 @@ class ServedGroup:
             state=group.describe_state(),
             failure=supervisor.failure(),
             processes=supervisor.reports.status(),
-            wanted=self.settings.processes,
+            wanted=group.processes,
             waiting=len(self.dispatch.entrance.admission.waiting),
             standing=len(group.standing),
             oldest=self.dispatch.oldest_wait(),

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 import structlog
@@ -151,20 +151,18 @@ def _without_access(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutable
     return event
 
 
-def make_logger(
-    level: str, log_format: str, stream: TextIO, *, access: bool = True
-) -> tuple[Logger, LineWriter]:
-    """A logger that writes to `stream`'s descriptor, and its writer, to be closed last.
+def make_logger(level: str, log_format: str, fd: int, *, access: bool = True) -> tuple[Logger, LineWriter]:
+    """A logger that writes to a descriptor, and its writer, to be closed last.
 
     Args:
         level: debug, info, warning or error: what is below it costs nothing.
         log_format: `json`, `console`, or `auto`: console on a terminal, JSON otherwise.
         access: whether each request's canonical event is written.
     """
-    writer = LineWriter(stream.fileno())
+    writer, is_terminal = LineWriter(fd), os.isatty(fd)
     if log_format == "auto":
-        log_format = "console" if stream.isatty() else "json"
-    renderer: Any = ConsoleRenderer(colors=stream.isatty()) if log_format == "console" else _to_json
+        log_format = "console" if is_terminal else "json"
+    renderer: Any = ConsoleRenderer(colors=is_terminal) if log_format == "console" else _to_json
     logger = structlog.wrap_logger(
         writer,
         processors=[*([] if access else [_without_access]), _level_and_time, renderer],

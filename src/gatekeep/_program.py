@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -21,6 +22,7 @@ from gatekeep._groups import apps_of, share_module_path
 from gatekeep._handover import Handover, Origin, Successor
 from gatekeep._host_real import own_children
 from gatekeep._keeper import Keeper
+from gatekeep._log_file import LogFile
 from gatekeep._pid_file import removing_pid, write_pid
 from gatekeep._reaper import Reaper
 from gatekeep._systemd import Notifier
@@ -34,6 +36,7 @@ class Program:
     Args:
         configuration: what the gateway is told; `reread` finds out what that would be now.
         loop: the event loop's name, for the log.
+        log_file: where the log goes.
         origin: how the program was started.
         handover: what the gateway that this one replaces has said.
         notifier: tells a service manager.
@@ -45,6 +48,7 @@ class Program:
         configuration: Configuration,
         loop: str,
         log: Logger,
+        log_file: LogFile,
         origin: Origin,
         handover: Handover | None,
         notifier: Notifier,
@@ -58,7 +62,7 @@ class Program:
         self._settings = settings = configuration.settings
         debug = configuration.server.log_level == "debug"
         self._loop = loop
-        self._log = log
+        self._log, self._log_file = log, log_file
         self._handover = handover
         inherited = handover.listeners if handover else {}
         self._gateway = Gateway(settings, logger=log, debug=debug, inherited=inherited)
@@ -82,10 +86,7 @@ class Program:
             if self._keeper is not None:
                 tasks.start_soon(Reaper(self._own_children).run)
             await tasks.start(_signals.watch, self._log, self._ask_to_stop, self._hurry)
-            await tasks.start(
-                _signals.on_signal, signal.SIGUSR2, self._log, "replace the gateway", self._replace
-            )
-            await tasks.start(_signals.on_signal, signal.SIGHUP, self._log, "reload", self._reload)
+            await tasks.start(_signals.obey, self._log, self._orders())
             status = 0
             try:
                 await self._serve()
@@ -99,6 +100,15 @@ class Program:
         if failure is not None:
             raise failure
         return status
+
+    def _orders(self) -> dict[signal.Signals, tuple[str, Callable[[], None]]]:
+        return {
+            signal.SIGHUP: ("reload", self._reload),
+            signal.SIGUSR1: ("reopen the log", self._reopen_log),
+            signal.SIGUSR2: ("replace the gateway", self._replace),
+            signal.SIGTTIN: ("one process more", partial(self._resize, signal.SIGTTIN, +1)),
+            signal.SIGTTOU: ("one process fewer", partial(self._resize, signal.SIGTTOU, -1)),
+        }
 
     async def _serve(self) -> None:
         share_module_path(self._settings)
@@ -142,6 +152,15 @@ class Program:
             return
         assert self._tasks is not None
         self._tasks.start_soon(self._reload_as_told)
+
+    def _resize(self, number: signal.Signals, change: int) -> None:
+        """gunicorn's signals, for the first group; the gateway says what came of it."""
+        if not self._passes_on(number):
+            self._gateway.resize(change)
+
+    def _reopen_log(self) -> None:
+        if not self._passes_on(signal.SIGUSR1):
+            self._log_file.reopen(self._log)
 
     async def _reload_as_told(self) -> None:
         try:

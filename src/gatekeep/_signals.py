@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 from anyio.abc import TaskStatus
@@ -12,10 +12,6 @@ from anyio.abc import TaskStatus
 from gatekeep._events import Logger
 
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-
-UNUSED = (signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU)
-"""Their default action would kill or stop the gateway, and people send them to servers for other reasons (logrotate, gunicorn's
-number of workers)."""
 
 REPEAT = 0.5
 """Seconds within which a second signal is the first one's echo: `timeout` and terminals send one to the whole group, too."""
@@ -33,35 +29,35 @@ async def watch(
     Restores the handlers that it found when it is cancelled. Must run in the main thread.
     """
     asked = -math.inf
-    with anyio.open_signal_receiver(*STOP, *UNUSED) as signals:
+    with anyio.open_signal_receiver(*STOP) as signals:
         task_status.started()
         async for number in signals:
-            name = signal.Signals(number).name
-            if number in UNUSED:
-                log.warning("signal.ignored", signal=name)
-                continue
             now = anyio.current_time()
             if now - asked < REPEAT:
                 continue
             first = asked == -math.inf
-            log.info("signal.received", signal=name, meaning="stop" if first else "stop now")
+            log.info(
+                "signal.received", signal=signal.Signals(number).name, meaning="stop" if first else "stop now"
+            )
             (stop if first else hurry)()
             asked = now
 
 
-async def on_signal(
-    number: signal.Signals,
+async def obey(
     log: Logger,
-    meaning: str,
-    call: Callable[[], None],
+    orders: Mapping[signal.Signals, tuple[str, Callable[[], None]]],
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Call something at each signal of one kind. Never returns; must run in the main thread."""
-    with anyio.open_signal_receiver(number) as signals:
+    """Do at each of these signals what it means: its words for the log, and what to call.
+
+    Never returns; must run in the main thread.
+    """
+    with anyio.open_signal_receiver(*orders) as signals:
         task_status.started()
-        async for _ in signals:
-            log.info("signal.received", signal=number.name, meaning=meaning)
+        async for number in signals:
+            meaning, call = orders[signal.Signals(number)]
+            log.info("signal.received", signal=signal.Signals(number).name, meaning=meaning)
             call()
 
 

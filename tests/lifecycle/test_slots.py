@@ -9,11 +9,23 @@ from struct import unpack
 import pytest
 from hypothesis import given, strategies as st
 
-from gatekeep.lifecycle._slots import Board, Row, RowState, Running, board_size
+from gatekeep.lifecycle._slots import (
+    Board,
+    FreeRows,
+    Row,
+    RowState,
+    Running,
+    board_size,
+    most_processes,
+    rows_for,
+)
 
 
 def board(rows: int = 3, threads: int = 2, memory: bytearray | None = None) -> Board:
-    return Board(memoryview(memory or bytearray(board_size(rows, threads))), rows, threads)
+    """One all of whose rows have been handed out."""
+    made = Board(memoryview(memory or bytearray(board_size(rows, threads))), rows, threads)
+    made.extend(rows)
+    return made
 
 
 def cells(memory: bytearray) -> list[int]:
@@ -21,9 +33,11 @@ def cells(memory: bytearray) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("rows", "threads", "size"), [(1, 1, 48), (2, 5, 2 * (4 + 10) * 8), (1024, 1024, 16_809_984)]
+    ("rows", "threads", "size"), [(1, 1, 56), (2, 5, 8 + 2 * (4 + 10) * 8), (1024, 1024, 16_809_992)]
 )
-def test_a_row_is_four_fields_and_two_for_each_thread(rows: int, threads: int, size: int) -> None:
+def test_a_row_is_four_fields_and_two_for_each_thread_behind_one_of_the_board(
+    rows: int, threads: int, size: int
+) -> None:
     assert board_size(rows, threads) == size
 
 
@@ -35,7 +49,7 @@ def test_each_field_has_its_place() -> None:
     row.set_running(2)
     row.begin(0, 101, 1.5)
     row.begin(1, 102, 2.25)
-    assert cells(memory) == [0] * 8 + [4711, 1, 2, 0, 101, 1_500_000_000, 102, 2_250_000_000]
+    assert cells(memory) == [2] + [0] * 8 + [4711, 1, 2, 0, 101, 1_500_000_000, 102, 2_250_000_000]
 
 
 WRITES = [
@@ -68,8 +82,8 @@ def test_fields_of_different_writers_never_touch(first: int, second: int) -> Non
 def test_a_row_is_written_without_touching_another(rows: int, threads: int, data: st.DataObject) -> None:
     memory = bytearray(b"\xaa" * board_size(rows, threads))
     index = data.draw(st.integers(0, rows - 1))
-    width = board_size(1, threads)
-    row = board(rows, threads, memory).row(index)
+    head, width = board_size(0, threads), board_size(1, threads) - board_size(0, threads)
+    row = Board(memoryview(memory), rows, threads).row(index)
     row.set_pid(1)
     row.set_state(RowState.SERVING)
     row.set_running(threads)
@@ -77,7 +91,7 @@ def test_a_row_is_written_without_touching_another(rows: int, threads: int, data
         row.begin(thread, thread + 1, 1.0)
         row.end(thread)
     row.clear()
-    begin, end = index * width, (index + 1) * width
+    begin, end = head + index * width, head + (index + 1) * width
     assert memory[begin:end] == bytes(width)
     assert set(memory[:begin] + memory[end:]) <= {0xAA}
 
@@ -140,7 +154,7 @@ def test_a_row_that_was_cleared_is_nobodys() -> None:
     row.set_pid(1)
     row.begin(1, 5, 1.0)
     row.clear()
-    assert not any(memory)
+    assert not any(memory[board_size(0, 2) :])
     assert list(row.running()) == []
 
 
@@ -198,3 +212,41 @@ def test_of_a_process_that_has_no_row_nothing_is_known() -> None:
     assert one.occupied_since((10, 11)) == math.inf
     assert one.occupied_since(()) == math.inf
     assert board(1, 1).occupied_since(()) == math.inf
+
+
+# --- who has which row
+
+
+@given(st.integers(1, 5), st.lists(st.booleans(), max_size=30))
+def test_the_first_free_row_is_taken_and_what_was_ever_taken_is_in_reach(
+    rows: int, takes: list[bool]
+) -> None:
+    one = Board(memoryview(bytearray(board_size(rows, 1))), rows, 1)
+    free, taken, most = FreeRows(one), {}, 0
+    for take in takes:
+        if take and free:
+            row = free.take()
+            assert row.index == min({*range(rows)} - {*taken})
+            row.set_pid(1)
+            taken[row.index] = row
+            most = max(most, row.index + 1)
+        elif not take and taken:
+            row = taken.pop(max(taken))
+            free.give_back(row)
+            assert row.pid == 0
+        assert (len(free), one.reach) == (rows - len(taken), most)
+
+
+def test_a_row_beyond_the_reach_is_nobodys() -> None:
+    one = Board(memoryview(bytearray(board_size(3, 1))), 3, 1)
+    fill(one.row(1), IDLE)
+    assert not one.is_another_idle(0)
+    one.extend(2)
+    one.extend(1)
+    assert one.is_another_idle(0)
+
+
+@pytest.mark.parametrize(("processes", "most"), [(1, 32), (2, 32), (16, 32), (17, 34), (100, 200)])
+def test_a_group_has_room_to_grow_and_to_be_replaced_whole(processes: int, most: int) -> None:
+    assert most_processes(processes) == most
+    assert rows_for(processes) == 2 * most + 1

@@ -18,13 +18,14 @@ WHAT = {
     "script-reloading": (True, False, True, False),
     "script-reloading strict": (False, False, True, True),
     "reload": (True, False, True, False),
+    "fewer processes": (True, False, True, False),
     "request-timeout": (False, False, True, False),
     "eviction": (False, True, True, False),
     "inactivity-timeout": (True, False, False, True),
     "a signal to this process": (False, False, True, True),
 }
 
-NO_SETTING = {"reload", "eviction", "a signal to this process"}
+NO_SETTING = {"reload", "fewer processes", "eviction", "a signal to this process"}
 """What somebody asks for, and no setting brings about."""
 
 

@@ -29,6 +29,7 @@ class Process:
     def __init__(self, listener: socket.socket, threads: int, board: Board, index: int = 0) -> None:
         self.listener = Listener(os.dup(listener.fileno()))
         self.row = board.row(index)
+        board.extend(board.rows)
         self.row.set_state(RowState.SERVING)
         self.crew = Crew(self.listener, threads, self.serve, self.row)
         self.gate = threading.Event()

@@ -58,6 +58,11 @@ def _reload(night: Night) -> None:
     night.supervisor.reload()
 
 
+def _resize(night: Night) -> None:
+    """SIGTTIN or SIGTTOU."""
+    night.supervisor.resize(night.supervisor._seats + night.world.random.choice((-2, -1, +1, +1)))
+
+
 def _touch(night: Night) -> None:
     night.world.touch_script()
 
@@ -223,6 +228,41 @@ SCRIPT_STRICT = Scenario(
     settings={"script_reloading": "strict", "queue_timeout": 60.0},
     happen=(_at_times(2, 7.0, _touch),),
 )
+
+
+def _bursts(world: World) -> list[Client]:
+    """Requests with gaps that are as long as inactivity-timeout, exactly, nearly, or much longer."""
+    random, begin, clients = world.random, world.time.now, []
+    for _ in range(3):
+        plans = [
+            _plain(
+                world,
+                close=False,
+                run_time=random.choice((0.0, 0.0, 0.3, 3.0)),
+                habits=Habits(idle=random.choice((2.0, 2.0, 2.0, random.uniform(1.9, 2.1), 7.0, 0.0))),
+            )
+            for _ in range(4)
+        ]
+        clients.append(
+            Client(world, plans, start=begin + random.choice((0.0, 2.0, 5.0, random.uniform(0, 5))))
+        )
+    return clients
+
+
+RESIZED = Scenario(
+    **UNPLANNED,
+    name="resized",
+    settings={"queue_timeout": 60.0},
+    happen=(_at_times(6, 7.0, _resize), _at_times(1, 7.0, _reload)),
+)
+RESIZED_IDLERS = attrs.evolve(
+    RESIZED,
+    name="resized_idlers",
+    come=_bursts,
+    faults={"import is slow": 0.3, "hears late": 0.2},
+    settings={**RESIZED.settings, "inactivity_timeout": 2.0, "keep_alive_timeout": 60.0},
+    always_accepts=False,  # the one that stays may go to sleep before one that leaves has accepted its last
+)
 EVICTION = Scenario(
     **UNPLANNED,
     name="eviction",
@@ -269,25 +309,6 @@ BROKEN_DEPLOYMENT = attrs.evolve(
         "spawn fails": 0.1,
     },
 )
-
-
-def _bursts(world: World) -> list[Client]:
-    """Requests with gaps that are as long as inactivity-timeout, exactly, nearly, or much longer."""
-    random, begin, clients = world.random, world.time.now, []
-    for _ in range(3):
-        plans = [
-            _plain(
-                world,
-                close=False,
-                run_time=random.choice((0.0, 0.0, 0.3, 3.0)),
-                habits=Habits(idle=random.choice((2.0, 2.0, 2.0, random.uniform(1.9, 2.1), 7.0, 0.0))),
-            )
-            for _ in range(4)
-        ]
-        clients.append(
-            Client(world, plans, start=begin + random.choice((0.0, 2.0, 5.0, random.uniform(0, 5))))
-        )
-    return clients
 
 
 INACTIVITY = Scenario(
@@ -420,10 +441,18 @@ STORM_OF_CHANGES = Scenario(
     cost=5,
 )  # fmt: skip
 
+STORM_OF_SIZES = attrs.evolve(
+    STORM_OF_CHANGES, name="storm_of_sizes",
+    happen=(_at_times(8, 12.0, _resize), _at_times(1, 12.0, _reload), _evict_each, _at_times(1, 12.0, _touch)),
+)  # fmt: skip
+
+
 CHANGES = (
     RELOAD,
     SCRIPT_TOUCHED,
     SCRIPT_STRICT,
+    RESIZED,
+    RESIZED_IDLERS,
     EVICTION,
     MAXIMUM_REQUESTS,
     ONE_PROCESS,
@@ -442,6 +471,7 @@ CHANGES = (
     HURRY_AMID_CHANGES,
     STOP_OF_THE_UNIT,
     STORM_OF_CHANGES,
+    STORM_OF_SIZES,
 )
 
 SCENARIOS = (*scenarios.SCENARIOS, *CHANGES)

@@ -217,7 +217,7 @@ class Lives:
         self.lasting = self._world.processes.living()
         states = [child.life.state for child in self._children()]
         asleep = len(self.supervisor._sleep._sleepers)
-        if states != [ProcessState.SERVING] * (self._group.processes - asleep):
+        if states != [ProcessState.SERVING] * (self.supervisor._group.processes - asleep):
             self._wrong(f"all is quiet, and the processes are {states}")
         for daemon in self.lasting:
             if daemon.born < self.reloaded:
@@ -232,5 +232,7 @@ class Lives:
         assert self.supervisor is not None
         if len(self.supervisor._rows) != self.supervisor._board.rows:
             self._wrong("a row of the scoreboard is still somebody's")
-        if self._world.processes.home is not None and any(self._world.processes.home.memory):
+        if self._world.processes.home is not None and any(
+            self._world.processes.home.memory[8:]
+        ):  # but for its reach
             self._wrong("something is left on the scoreboard")

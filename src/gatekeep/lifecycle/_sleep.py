@@ -48,6 +48,14 @@ class Sleep:
         """Whether its seat is to stay empty."""
         return child in self._sleepers
 
+    def dismiss(self, seats: int) -> None:
+        """The group has only so many seats from now on."""
+        for child in [child for child in self._sleepers if child.seat >= seats]:
+            self._sleepers.remove(child)
+            child.vacates.set()
+        if not self._sleepers:
+            self._group.wake = None
+
     def started(self) -> None:
         """The process that was woken is on its way, or could not be started."""
         self._is_waking = False
@@ -69,6 +77,15 @@ class Sleep:
                 tasks.start_soon(self._look_again, tasks)
             return
         self._is_waking = True
+        self._wake_one()
+
+    def rouse(self) -> None:
+        """One is needed, if none is on its way."""
+        if self._sleepers and not self._is_waking and not self._is_starting():
+            self._is_waking = True
+            self._wake_one()
+
+    def _wake_one(self) -> None:
         self._sleepers.pop().vacates.set()
         if not self._sleepers:
             self._group.wake = None

@@ -4,20 +4,27 @@ Apache's word and idea. A wedged or killed process cannot be asked what it was d
 whether another process is idle. Every field is eight bytes with one writer, so a reader needs no lock: it may see one
 field a moment older than the next, never half of one.
 
+    board    REACH (how many rows have ever been handed out)  then its rows
     row      one process:  PID  STATE  RUNNING  (reserved)  then its slots
     slot     one thread:   REQUEST  BEGAN (nanoseconds of the shared clock)
 
-A row is written by its process (under the lock of its worker threads); `clear` is for the supervisor, after that process's end.
+A row is written by its process (under the lock of its worker threads). The supervisor writes REACH, and clears a row after its
+process's end.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Collection, Iterator
 from enum import IntEnum
 
 import attrs
 
+MOST_PROCESSES = 32
+"""So many processes a group can grow to while it runs, or to twice as many as it was started with."""
+
+_BOARD_FIELDS = 1
 _ROW_FIELDS = 4
 _SLOT_FIELDS = 2
 _FIELD_BYTES = 8
@@ -41,14 +48,22 @@ class Running:
     began: float
 
 
+def most_processes(processes: int) -> int:
+    """How many processes a group that starts with so many can be told to have while it runs."""
+    return max(MOST_PROCESSES, 2 * processes)
+
+
 def rows_for(processes: int) -> int:
-    """How many rows a group of so many processes needs: while some of them finish, others serve already in their places."""
-    return 2 * processes + 1
+    """How many rows a group that starts with so many processes has.
+
+    It may grow, and while some of its processes finish, others serve already in their places.
+    """
+    return 2 * most_processes(processes) + 1
 
 
 def board_size(rows: int, threads: int) -> int:
     """The scoreboard's size in bytes."""
-    return rows * (_ROW_FIELDS + threads * _SLOT_FIELDS) * _FIELD_BYTES
+    return (_BOARD_FIELDS + rows * (_ROW_FIELDS + threads * _SLOT_FIELDS)) * _FIELD_BYTES
 
 
 class Board:
@@ -62,13 +77,22 @@ class Board:
 
     def row(self, index: int) -> Row:
         """One process's row."""
-        return Row(self, self._cells, index * self._width, index)
+        return Row(self, self._cells, _BOARD_FIELDS + index * self._width, index)
+
+    @property
+    def reach(self) -> int:
+        """How many rows, from the first on, have ever been handed out: nobody need look at the others."""
+        return self._cells[0]
+
+    def extend(self, reach: int) -> None:
+        """So many rows, at least, have been handed out."""
+        self._cells[0] = max(reach, self._cells[0])
 
     def is_another_idle(self, index: int) -> bool:
         """Whether a process other than that of row `index` serves and has nothing to do."""
         cells, width = self._cells, self._width
-        for other in range(self.rows):
-            start = other * width
+        for other in range(cells[0]):
+            start = _BOARD_FIELDS + other * width
             if other != index and cells[start + _STATE] == RowState.SERVING and not cells[start + _RUNNING]:
                 return True
         return False
@@ -76,7 +100,7 @@ class Board:
     def occupied_since(self, pids: Collection[int]) -> float:
         """Since when no thread of these processes has begun another request; `math.inf` where one is free, or one unknown."""
         newest, known = -math.inf, 0
-        for row in map(self.row, range(self.rows)):
+        for row in map(self.row, range(self.reach)):
             if row.pid not in pids:
                 continue
             began = [running.began for running in row.running()]
@@ -88,6 +112,28 @@ class Board:
     def release(self) -> None:
         """Let go of the memory."""
         self._cells.release()
+
+
+class FreeRows:
+    """The rows that no process has, for the supervisor. The first ones are used again and again, which keeps the reach small."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._free = list(range(board.rows))
+
+    def __len__(self) -> int:
+        return len(self._free)
+
+    def take(self) -> Row:
+        """The first of them; there must be one."""
+        index = heapq.heappop(self._free)
+        self._board.extend(index + 1)
+        return self._board.row(index)
+
+    def give_back(self, row: Row) -> None:
+        """Its process has ended, or never began."""
+        row.clear()
+        heapq.heappush(self._free, row.index)
 
 
 class Row:

@@ -28,9 +28,10 @@ from gatekeep.lifecycle._recycle import Recycle, draw_limits, draw_maximum
 from gatekeep.lifecycle._reports import Reports
 from gatekeep.lifecycle._respawn import Respawn
 from gatekeep.lifecycle._sleep import Sleep
-from gatekeep.lifecycle._slots import Board, Row, rows_for
+from gatekeep.lifecycle._slots import Board, FreeRows, Row, most_processes, rows_for
 from gatekeep.lifecycle._triggers import (
     EVICTION,
+    FEWER,
     RELOAD,
     REQUEST_TIMEOUT,
     SCRIPT,
@@ -105,7 +106,7 @@ class Supervisor:
         )  # fmt: skip
         self._timers = timers_of(settings)
         self._board = Board(home.board, rows_for(settings.processes), settings.threads)
-        self._rows: list[Row] = [self._board.row(index) for index in range(self._board.rows)]
+        self._rows = FreeRows(self._board)
         self._children: dict[int, Child] = {}
         self._heartbeat = Heartbeat(
             host.clock, group, self, self._children.values, counters, log,
@@ -115,6 +116,9 @@ class Supervisor:
         self._turns: Turns[Child] = Turns()
         self._sleep = Sleep(group, host.clock, self._is_starting)
         self.reports = Reports(group, self._board, self._children.values, self._heartbeat, host.clock)
+        self._seats = settings.processes
+        self._kept: set[int] = set()
+        self._last: Child | None = None  # its seat is gone, and it stays until another one is ready
         self._generation = 0
         self._failed_generation = -1
         self._expects_stop = False
@@ -140,8 +144,7 @@ class Supervisor:
             async with anyio.create_task_group() as carer:
                 carer.start_soon(self._heartbeat.run)
                 async with anyio.create_task_group() as self._tasks:
-                    for seat in range(self._settings.processes):
-                        self._tasks.start_soon(self._keep_seat, seat)
+                    self._keep_seats()
                     await self._first_ready.wait()
                     if self._starts_whole:
                         await self._all_tried.wait()
@@ -183,11 +186,39 @@ class Supervisor:
     def _stopping(self) -> bool:
         return self._stopped.is_set()
 
+    def resize(self, processes: int) -> int:
+        """Have so many processes from now on, or as near as can be: at least one, at most what the scoreboard has room for.
+
+        Those that are too many accept no more and finish what they run within graceful-timeout. Returns how many there will be.
+        """
+        seats = max(1, min(processes, most_processes(self._settings.processes)))
+        if seats == self._seats or self._stopping or self._expects_stop:
+            return self._seats
+        self._log.info("group.resized", group=self._group.name, processes=seats, before=self._seats)
+        self._seats = self._group.processes = seats
+        self._sleep.dismiss(seats)
+        for child in tuple(self._children.values()):
+            if child.seat >= seats:
+                self.drain(child, FEWER, "its group shall have fewer processes")
+        self._rouse_if_needed()
+        self._retry_now()
+        self._keep_seats()
+        return seats
+
     # --- one seat
+
+    def _wants(self, seat: int) -> bool:
+        return seat < self._seats and not self._stopping
+
+    def _keep_seats(self) -> None:
+        """Each seat has one task that keeps it; one that was given up a moment ago may have its task still."""
+        for seat in sorted({*range(self._seats)} - self._kept):
+            self._kept.add(seat)
+            self._tasks.start_soon(self._keep_seat, seat)
 
     async def _keep_seat(self, seat: int) -> None:
         incumbent: Child | None = None
-        while not self._stopping:
+        while self._wants(seat):
             child = await self._start(seat)
             if child is not None:
                 self._tasks.start_soon(self._live, child)
@@ -199,6 +230,26 @@ class Supervisor:
                 self._succeed(incumbent)
             incumbent = child
             await child.vacates.wait()
+        self._kept.discard(seat)
+        self._tried(seat)
+        if incumbent is not None and not self._stopping:
+            self._leave(incumbent)
+        self._rouse_if_needed()
+
+    def _leave(self, incumbent: Child) -> None:
+        """Its seat is gone: so does it, unless nobody else takes requests yet."""
+        if self._is_needed(incumbent):
+            self._last = incumbent
+        else:
+            self._succeed(incumbent)
+
+    def _rouse_if_needed(self) -> None:
+        """The process that a request, or one that would leave, has waited for may have been one that is too many."""
+        if self._last is not None or (self._group.standing and not self._group.is_ready()):
+            self._sleep.rouse()
+
+    def _is_needed(self, child: Child) -> bool:
+        return not any(other.life.stays for other in self._children.values() if other is not child)
 
     def _tried(self, seat: int) -> None:
         self._untried.discard(seat)
@@ -207,8 +258,9 @@ class Supervisor:
 
     async def _start(self, seat: int) -> Child | None:
         """Start a process when it is time for it. None where the system would not, or nobody wants it any more."""
-        row = await self._wait_for_start()
+        row = await self._wait_for_start(seat)
         if row is None:
+            self._sleep.started()
             return None
         try:
             process = await self._host.processes.spawn(self._home, self._settings.process_options)
@@ -226,20 +278,20 @@ class Supervisor:
         self._counters.process_starts += 1
         self._group.process_started(process.pid)
         self._log.info("process.started", **self.describe(child))
-        if self._stopping:
+        if not self._wants(seat):
             self.obey(child, child.life.stop(now))  # we were told while it was being started
         self._heartbeat.look_again()
         return child
 
-    async def _wait_for_start(self) -> Row | None:
+    async def _wait_for_start(self, seat: int) -> Row | None:
         """Until the pause after a failure is over, and there is a row on the scoreboard."""
-        while not self._stopping:
+        while self._wants(seat):
             pause = self._respawn.next_start - self._host.clock.now()
             if pause > 0:
                 with anyio.move_on_after(pause):
                     await self._retry.wait()
             elif self._rows:
-                return self._rows.pop(0)
+                return self._rows.take()
             else:
                 await self._row_freed.wait()
         return None
@@ -249,8 +301,7 @@ class Supervisor:
             await self._stopped.wait()
 
     def _give_back(self, row: Row) -> None:
-        row.clear()
-        self._rows.append(row)
+        self._rows.give_back(row)
         self._row_freed.set()
         self._row_freed = anyio.Event()
 
@@ -376,9 +427,8 @@ class Supervisor:
             return
         if self._expects_stop and trigger not in (REQUEST_TIMEOUT, SCRIPT_REJECTED):
             return  # it can serve until then
-        is_needed = not any(other.life.stays for other in self._children.values() if other is not child)
         was_serving, before = child.is_serving, child.life.trigger
-        orders = child.life.drain(trigger, self._host.clock.now(), is_needed=is_needed)
+        orders = child.life.drain(trigger, self._host.clock.now(), is_needed=self._is_needed(child))
         if orders or child.life.trigger is not before:
             child.why = _control.Why(trigger.name, reason)
             self._log.info(
@@ -434,6 +484,10 @@ class Supervisor:
     def _forgive(self) -> None:
         self._respawn.forgive()
         self._last_failure = _NO_FAILURE
+        self._retry_now()
+
+    def _retry_now(self) -> None:
+        """Those that wait for their next start find out anew whether it is time."""
         self._retry.set()
         self._retry = anyio.Event()
 
@@ -476,6 +530,9 @@ class Supervisor:
         self._last_failure = _NO_FAILURE  # the same fault, when it comes again, is news
         if child.is_serving:
             self._group.process_ready(child.pid)
+        if (last := self._last) is not None:
+            self._last = None
+            self._leave(last)
         self._first_ready.set()
         child.settled.set()
         self.on_folders(ready.folders)

@@ -38,6 +38,8 @@ SCRIPT = (SCRIPT_CHANGED, SCRIPT_REJECTED)
 RELOAD = Trigger("reload")
 REQUEST_TIMEOUT = Trigger("request-timeout", planned=False)
 EVICTION = Trigger("eviction", planned=False, evicts=True)
+FEWER = Trigger("fewer processes")
+"""Its group shall have fewer processes: its seat goes, too."""
 INACTIVITY = Trigger("inactivity-timeout", succeeded=False, at_once=True)
 SHUTDOWN = Trigger("a signal to this process", planned=False, at_once=True)
 """SIGTERM or SIGINT at a daemon: it has shutdown-timeout, and no window before that."""
@@ -54,6 +56,7 @@ TRIGGERS = {
         RELOAD,
         REQUEST_TIMEOUT,
         EVICTION,
+        FEWER,
         INACTIVITY,
         SHUTDOWN,
     )

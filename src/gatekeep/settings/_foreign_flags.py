@@ -77,7 +77,8 @@ NO_ASGI = (
     "WSGI part"
 )
 THREADS_ONLY = "the application runs in threads here: raise threads, and take out monkey-patching"
-LOG_IS_STDOUT = "the log goes to standard output: send that to the file"
+LOG_IS_ONE = "requests are logged where all is: in log-file"
+LOG_IS_STDOUT = "the log goes to standard output, or to log-file"
 LOG_IS_DATA = (
     "log-format is console or json, and each record has all fields; choose among them where the log is read"
 )
@@ -217,11 +218,7 @@ FOREIGN_FLAGS: Sequence[ForeignFlag] = (
     _ignored("--no-ssl-client-verify", "--suppress-ragged-eofs", "--do-handshake-on-connect", reason="it is for TLS"),
     # --- the log
     _ignored(
-        "--access-logfile", takes=ONE, reason=LOG_IS_STDOUT, sets=(("access_log", True),),
-        words=(("-", Fate.SAME, "the log goes to standard output"),),
-    ),
-    _ignored(
-        "--error-logfile", "--log-file", "--error-log", takes=ONE, reason=LOG_IS_STDOUT,
+        "--access-logfile", takes=ONE, reason=LOG_IS_ONE, sets=(("access_log", True),),
         words=(("-", Fate.SAME, "the log goes to standard output"),),
     ),
     _ignored("--access-logformat", "--access-log-fmt", takes=ONE, reason=LOG_IS_DATA),
@@ -229,10 +226,10 @@ FOREIGN_FLAGS: Sequence[ForeignFlag] = (
         "--log-config", "--log-config-json", "--logger-class", takes=ONE,
         reason="gatekeep's own log is set by log-level and log-format; the application sets its logging itself",
     ),
-    _ignored("--log-syslog", "--disable-redirect-access-to-syslog", reason=LOG_IS_STDOUT.replace("the file", "syslog")),
+    _ignored("--log-syslog", "--disable-redirect-access-to-syslog", reason=LOG_IS_STDOUT),
     _ignored(
         "--log-syslog-to", "--log-syslog-prefix", "--log-syslog-facility", takes=ONE,
-        reason=LOG_IS_STDOUT.replace("the file", "syslog"),
+        reason=LOG_IS_STDOUT,
     ),
     _ignored("--capture-output", "-R", "--enable-stdio-inheritance", reason="what the application prints is in the log anyway"),
     _ignored("--use-colors", "--no-use-colors", reason="log-format console is for people, json for programs"),

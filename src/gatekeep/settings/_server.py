@@ -29,6 +29,13 @@ class ServerSettings:
     log_format: str = setting(
         "auto", "auto is console on a terminal, json otherwise.", choices=("auto", "console", "json")
     )
+    log_file: str = setting(
+        "-",
+        "The file that the log is appended to, and that is opened again at SIGUSR1 (logrotate); - is standard output.",
+        pattern=r"[^\0]+",
+        described="a file's path",
+        aliases=("--error-logfile", "--error-log"),
+    )
     pid_file: str = setting(
         "",
         "A file that holds the number of the gateway's process while it serves.",

@@ -165,7 +165,8 @@ UWSGI: Mapping[str, Rule] = {
     **_each("py-autoreload py-auto-reload python-autoreload", Rule("reload", value=True)),
     **_refused("chroot", "use the service manager (RootDirectory), or a container"),
     **_refused("daemonize d daemonize2", FOREGROUND),
-    **_ignored("logto logto2 log-to logger* req-logger* log-maxsize log-backupname log-reopen touch-logreopen touch-logrotate "
+    **_each("logto logto2 log-to", Rule("log_file")),
+    **_ignored("logger* req-logger* log-maxsize log-backupname log-reopen touch-logreopen touch-logrotate "
                "syslog* rsyslog* log-master* threaded-logger log-syslog", LOG_IS_STDOUT),
     **_ignored("log-format logformat log-format-strftime logformat-strftime log-date logdate log-prefix log-encoder "
                "log-req-encoder "

@@ -75,6 +75,7 @@ class HopDispatch:
         relieve: Callable[[], None],
     ) -> None:
         self.group = group
+        self.processes = settings.processes
         self.buffers_requests = settings.request_buffering
         self.socket_timeout = socket_timeout = settings.socket_timeout_or_default
         self.entrance = Entrance(
@@ -187,7 +188,9 @@ class _Claim:
         record.group = dispatch.group.name
         self.number = record.number
         self.alarm = request.alarm
-        self._attempts = Attempts(dispatch.group.processes)
+        self._attempts = Attempts(
+            max(dispatch.group.processes, dispatch.processes)
+        )  # it may grow, and shrink
         self._envelope = _envelope(request, environ, app)
         self._is_offered = False
         self._queue_ends = math.inf

@@ -1,0 +1,87 @@
+"""SIGTTIN and SIGTTOU: a process more, a process fewer, as people know it from gunicorn; no request notices."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from test_replace import SLOW, Asker
+
+from client import Client
+from conftest import TESTS, wait_until
+from served import serve
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_processes_come_and_go_and_no_request_fails(tmp_path: Path, loop: str) -> None:
+    (tmp_path / "site.py").write_text(SLOW)
+    with serve("site.py", "-w", "1", "--loop", loop, cwd=tmp_path) as server:
+        askers = [Asker(server.port, keeps=number % 2 == 0) for number in range(6)]
+        for count in (2, 3):
+            os.kill(server.pid, signal.SIGTTIN)
+            wait_until(lambda count=count: len(server.events_named("process.ready")) == count)
+        for _ in range(2):
+            os.kill(server.pid, signal.SIGTTOU)
+            time.sleep(0.2)  # two signals at once are one
+        wait_until(lambda: len(server.events_named("process.exited")) == 2)
+        for asker in askers:
+            asker.stop()
+        assert [asker.failures for asker in askers] == [[]] * 6
+        assert len(server.daemon_pids()) == 1
+        assert [event["processes"] for event in server.events_named("group.resized")] == [2, 3, 2, 1]
+        for exited in server.events_named("process.exited"):
+            assert (exited["planned"], exited["end"]) == (True, "exit status 0")
+            assert exited["trigger"] == "fewer processes"
+
+
+def test_one_process_stays() -> None:
+    with serve("apps:hello", "-w", "1", cwd=TESTS) as server:
+        os.kill(server.pid, signal.SIGTTOU)
+        server.wait_for_event("signal.received", signal="SIGTTOU")
+        os.kill(server.pid, signal.SIGTTIN)
+        server.wait_for_event("group.resized", processes=2)
+        with Client(("127.0.0.1", server.port)) as client:
+            assert client.get("/").status == 200
+
+
+def test_who_is_too_many_finishes_what_it_runs(tmp_path: Path) -> None:
+    (tmp_path / "site.py").write_text(SLOW)
+    with (
+        serve("site.py", "-w", "1", "--threads", "1", cwd=tmp_path) as server,
+        Client(("127.0.0.1", server.port)) as first,
+        Client(("127.0.0.1", server.port)) as second,
+    ):
+        first.send(b"GET /long HTTP/1.1\r\nHost: test\r\n\r\n")
+        wait_until(lambda: bool(server.events_named("gateway.ready")))
+        time.sleep(0.3)
+        os.kill(server.pid, signal.SIGTTIN)
+        wait_until(lambda: len(server.events_named("process.ready")) == 2)
+        second.send(b"GET /long HTTP/1.1\r\nHost: test\r\n\r\n")
+        time.sleep(0.3)
+        os.kill(server.pid, signal.SIGTTOU)
+        answers = first.read(), second.read()
+        assert [answer.status for answer in answers] == [200, 200]
+        assert answers[0].body != answers[1].body
+        wait_until(lambda: len(server.events_named("process.exited")) == 1)
+
+
+def test_a_reload_keeps_the_number(tmp_path: Path) -> None:
+    (tmp_path / "site.py").write_text(SLOW)
+    with serve("site.py", "-w", "1", cwd=tmp_path) as server:
+        os.kill(server.pid, signal.SIGTTIN)
+        wait_until(lambda: len(server.events_named("process.ready")) == 2)
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(lambda: len(server.events_named("process.exited")) == 2)
+        assert len(server.events_named("process.ready")) == 4
+        assert len(server.daemon_pids()) == 2
+
+
+def test_a_group_without_processes_has_none_to_add(tmp_path: Path) -> None:
+    (tmp_path / "site.py").write_text(SLOW)
+    with serve("site.py", "-w", "0", cwd=tmp_path) as server:
+        os.kill(server.pid, signal.SIGTTIN)
+        event = server.wait_for_event("group.not_resized")
+        assert event["reason"] == "it has no processes (processes = 0)"
