@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -99,6 +99,10 @@ class Served:
         # One name for both is possible only where the system chooses the port, on which nobody counts.
         return {**self._health_doors.descriptors(), **self._doors.descriptors()}
 
+    def failing_groups(self) -> list[str]:
+        """The groups that have no process at this moment, though they should."""
+        return self._gateway._failing_groups()
+
     def hand_over(self) -> None:
         """Another gateway has these sockets, too, and this one will stop: no UNIX socket's file is removed then, and clients that
         keep their connections may send one more request within graceful-timeout."""
@@ -121,6 +125,8 @@ class Gateway:
         debug: whether daemon processes shall send debug events too.
         inherited: listening sockets that a gateway before this one has opened (see `Served.listeners`). Those descriptors are
             closed when it serves.
+        may_fail: where sockets are inherited, the groups that need not start, since the gateway before this one does not serve
+            them either. Of the others each must: what is served now shall not be given up for settings or code that do not work.
     """
 
     def __init__(
@@ -130,9 +136,11 @@ class Gateway:
         logger: Logger | None = None,
         debug: bool = False,
         inherited: Mapping[str, Sequence[int]] = MappingProxyType({}),
+        may_fail: Collection[str] = (),
     ) -> None:
         self.settings = settings
         self._inherited = inherited
+        self._may_fail = frozenset(may_fail)
         self._log: Logger = logger or SilentLogger()
         self._debug = debug
         self._counters = Counters()
@@ -159,6 +167,10 @@ class Gateway:
                 pid for served in groups if not served.settings.is_embedded for pid in served.group.ready()
             ),
         )
+
+    def _failing_groups(self) -> list[str]:
+        groups = [served.group for served in self._groups]
+        return [group.name for group in groups if not (group.is_ready() or group.is_asleep())]
 
     def _status(self, addresses: tuple[str, ...]) -> GatewayStatus:
         numbers = self.statistics()
@@ -285,6 +297,7 @@ class Gateway:
                 relieve=lambda: front.relieve(),
                 debug=self._debug,
                 replaces=bool(self._inherited),
+                may_fail=self._may_fail,
             ).open() as self._groups,
             _console_listener(host) as console_listener,
         ):

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import anyio
@@ -89,6 +89,7 @@ class Opener:
     Attributes:
         relieve: called when we are out of descriptors.
         replaces: whether another gateway serves until this one does.
+        may_fail: the names of groups that this other one does not serve either.
     """
 
     host: Host
@@ -98,6 +99,7 @@ class Opener:
     relieve: Callable[[], None]
     debug: bool
     replaces: bool
+    may_fail: Collection[str]
 
     @contextlib.contextmanager
     def open(self) -> Iterator[list[ServedGroup]]:
@@ -120,9 +122,13 @@ class Opener:
         supervisor = Supervisor(
             host, settings, group, home, self.counters, self.log,
             apps=apps_of(settings, whole), folders=folders_of(settings, whole), module_path=_module_path(),
-            debug=self.debug, develops=whole.reload.reload, gives_up=len(whole.groups) == 1, starts_whole=self.replaces,
+            debug=self.debug, develops=whole.reload.reload, gives_up=self._is_needed(settings), starts_whole=self.replaces,
         )  # fmt: skip
         return ServedGroup(settings, group, self._dispatch(host.net, group, settings), supervisor)
+
+    def _is_needed(self, settings: GroupSettings) -> bool:
+        """Whether there is no sense in a start without that group: nobody else would be served, or it is served until now."""
+        return len(self.settings.groups) == 1 or (self.replaces and settings.name not in self.may_fail)
 
     def _embedded(self, settings: GroupSettings) -> ServedGroup:
         from gatekeep._embedded import EmbeddedSupervisor  # most gateways have no such group
