@@ -327,7 +327,7 @@ class Gateway:
                 if settings.health_binds and not self._inherited:
                     # Before them, too, and until the last has ended: a long start is no reason to be killed.
                     await tasks.start(clinic.run)
-                await start_groups(self._groups, tasks)
+                await start_groups(self._groups, tasks, self._log, whole=bool(self._inherited))
                 if settings.health_binds and self._inherited:
                     await tasks.start(clinic.run)  # until now the other gateway has answered for itself
                 shop = Shop(host, front, room, doors, settings.graceful_timeout, self._log)
@@ -427,9 +427,11 @@ def _console_listener(host: Host) -> Iterator[Listener | None]:
 def _unwrapped(group: BaseExceptionGroup[BaseException], bodys: BaseException | None) -> BaseException:
     """The single error that nested task groups of ours wrapped: callers expect `CannotStart`, or what their own body raised."""
     error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+    while isinstance(error, BaseExceptionGroup):
         # A group of the body's may come as a copy (trio takes cancellations out of it).
         if isinstance(bodys, BaseExceptionGroup) and error.exceptions == bodys.exceptions:
             return bodys
+        if len(error.exceptions) > 1 and not all(isinstance(each, CannotStart) for each in error.exceptions):
+            break  # while several groups that cannot start in the same moment are one reason too many
         error = error.exceptions[0]
     return error
