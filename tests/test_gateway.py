@@ -302,8 +302,11 @@ async def test_an_error_in_the_body_comes_out_as_it_is_and_nothing_is_left(
     await leftovers.expect_none()
 
 
-async def test_a_group_of_errors_in_the_body_comes_out_as_it_is() -> None:
-    group = ExceptionGroup("mine", [Mine("x")])
+@pytest.mark.parametrize(
+    "errors", [[Mine("x")], [Mine("x"), Mine("y")], [Mine("x"), KeyboardInterrupt()]], ids=len
+)
+async def test_a_group_of_errors_in_the_body_comes_out_as_it_is(errors: list[BaseException]) -> None:
+    group = BaseExceptionGroup("mine", errors)
     with pytest.raises(BaseException) as raised:
         async with Gateway(settings()).serving():
             raise group

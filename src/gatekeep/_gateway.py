@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -103,6 +103,10 @@ class Served:
         """Have so many processes more, or fewer: see `Gateway.resize`."""
         return self._gateway.resize(change, group)
 
+    def failing_groups(self) -> list[str]:
+        """The groups that have no process at this moment, though they should."""
+        return self._gateway._failing_groups()
+
     def hand_over(self) -> None:
         """Another gateway has these sockets, too, and this one will stop: no UNIX socket's file is removed then, and clients that
         keep their connections may send one more request within graceful-timeout."""
@@ -125,6 +129,8 @@ class Gateway:
         debug: whether daemon processes shall send debug events too.
         inherited: listening sockets that a gateway before this one has opened (see `Served.listeners`). Those descriptors are
             closed when it serves.
+        may_fail: where sockets are inherited, the groups that need not start, since the gateway before this one does not serve
+            them either. Of the others each must: what is served now shall not be given up for settings or code that do not work.
     """
 
     def __init__(
@@ -134,9 +140,11 @@ class Gateway:
         logger: Logger | None = None,
         debug: bool = False,
         inherited: Mapping[str, Sequence[int]] = MappingProxyType({}),
+        may_fail: Collection[str] = (),
     ) -> None:
         self.settings = settings
         self._inherited = inherited
+        self._may_fail = frozenset(may_fail)
         self._log: Logger = logger or SilentLogger()
         self._debug = debug
         self._counters = Counters()
@@ -163,6 +171,10 @@ class Gateway:
                 pid for served in groups if not served.settings.is_embedded for pid in served.group.ready()
             ),
         )
+
+    def _failing_groups(self) -> list[str]:
+        groups = [served.group for served in self._groups]
+        return [group.name for group in groups if not (group.is_ready() or group.is_asleep())]
 
     def _status(self, addresses: tuple[str, ...]) -> GatewayStatus:
         numbers = self.statistics()
@@ -289,6 +301,7 @@ class Gateway:
                 relieve=lambda: front.relieve(),
                 debug=self._debug,
                 replaces=bool(self._inherited),
+                may_fail=self._may_fail,
             ).open() as self._groups,
             _console_listener(host) as console_listener,
         ):
@@ -318,7 +331,7 @@ class Gateway:
                 if settings.health_binds and not self._inherited:
                     # Before them, too, and until the last has ended: a long start is no reason to be killed.
                     await tasks.start(clinic.run)
-                await start_groups(self._groups, tasks)
+                await start_groups(self._groups, tasks, self._log, whole=bool(self._inherited))
                 if settings.health_binds and self._inherited:
                     await tasks.start(clinic.run)  # until now the other gateway has answered for itself
                 shop = Shop(host, front, room, doors, settings.graceful_timeout, self._log)
@@ -442,9 +455,11 @@ def _console_listener(host: Host) -> Iterator[Listener | None]:
 def _unwrapped(group: BaseExceptionGroup[BaseException], bodys: BaseException | None) -> BaseException:
     """The single error that nested task groups of ours wrapped: callers expect `CannotStart`, or what their own body raised."""
     error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+    while isinstance(error, BaseExceptionGroup):
         # A group of the body's may come as a copy (trio takes cancellations out of it).
         if isinstance(bodys, BaseExceptionGroup) and error.exceptions == bodys.exceptions:
             return bodys
+        if len(error.exceptions) > 1 and not all(isinstance(each, CannotStart) for each in error.exceptions):
+            break  # while several groups that cannot start in the same moment are one reason too many
         error = error.exceptions[0]
     return error

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import anyio
 import attrs
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from gatekeep._errors import CannotStart
 from gatekeep._events import Logger
@@ -36,6 +37,9 @@ from gatekeep.transport._scripts import Choice, Scripts
 
 if TYPE_CHECKING:
     from gatekeep._embedded import EmbeddedSupervisor
+
+LATE = 10.0
+"""Seconds that a group may take longer to start than another one, before that is served without it."""
 
 
 @attrs.frozen
@@ -93,6 +97,7 @@ class Opener:
     Attributes:
         relieve: called when we are out of descriptors.
         replaces: whether another gateway serves until this one does.
+        may_fail: the names of groups that this other one does not serve either.
     """
 
     host: Host
@@ -102,6 +107,7 @@ class Opener:
     relieve: Callable[[], None]
     debug: bool
     replaces: bool
+    may_fail: Collection[str]
 
     @contextlib.contextmanager
     def open(self) -> Iterator[list[ServedGroup]]:
@@ -124,9 +130,13 @@ class Opener:
         supervisor = Supervisor(
             host, settings, group, home, self.counters, self.log,
             apps=apps_of(settings, whole), folders=folders_of(settings, whole), module_path=_module_path(),
-            debug=self.debug, develops=whole.reload.reload, gives_up=len(whole.groups) == 1, starts_whole=self.replaces,
+            debug=self.debug, develops=whole.reload.reload, gives_up=self._is_needed(settings), starts_whole=self.replaces,
         )  # fmt: skip
         return ServedGroup(settings, group, self._dispatch(host.net, group, settings), supervisor)
+
+    def _is_needed(self, settings: GroupSettings) -> bool:
+        """Whether there is no sense in a start without that group: nobody else would be served, or it is served until now."""
+        return len(self.settings.groups) == 1 or (self.replaces and settings.name not in self.may_fail)
 
     def _embedded(self, settings: GroupSettings) -> ServedGroup:
         from gatekeep._embedded import EmbeddedSupervisor  # most gateways have no such group
@@ -220,15 +230,70 @@ def _module_path() -> list[str]:
     return [path for path in map(os.path.abspath, sys.path) if path != script]
 
 
-async def start_groups(groups: list[ServedGroup], tasks: TaskGroup) -> None:
-    """Start all of them side by side; returns when each has a process that is ready, or fails to get one while another has.
+class _Starts:
+    """Which groups have started, or have failed to."""
+
+    def __init__(self, groups: list[ServedGroup]) -> None:
+        self._pending = {served.group.name: served for served in groups}
+        self._serving: list[ServedGroup] = []
+        self._changed = anyio.Event()
+
+    def is_over(self, served: ServedGroup) -> None:
+        """One of them has."""
+        del self._pending[served.group.name]
+        self._serving += [served] if served.group.is_ready() else []
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def wait(self, patience: float) -> list[ServedGroup]:
+        """Wait for all, but no longer than `patience` seconds more than for the first; returns those that are late."""
+        deadline = math.inf
+        while self._pending:
+            if deadline == math.inf and self._serving and not self._is_indispensable():
+                deadline = anyio.current_time() + patience
+            with anyio.CancelScope(deadline=deadline):
+                await self._changed.wait()
+            if anyio.current_time() >= deadline:
+                break
+        return list(self._pending.values())
+
+    def _is_indispensable(self) -> bool:
+        # One that cannot be loaded into this process ends the start, so that is to be known before clients are let in.
+        return any(served.settings.is_embedded for served in self._pending.values())
+
+
+@attrs.frozen
+class _Start(TaskStatus[None]):
+    """Tells `_Starts` of one group."""
+
+    _starts: _Starts
+    _served: ServedGroup
+
+    def started(self, value: None = None) -> None:
+        self._starts.is_over(self._served)
+
+
+async def start_groups(groups: list[ServedGroup], tasks: TaskGroup, log: Logger, *, whole: bool) -> None:
+    """Start all of them side by side; returns when each has a process that is ready, or fails to get one while another has. A
+    group that takes `LATE` seconds longer than another is not waited for: its requests wait for it instead.
+
+    Args:
+        tasks: where they run; what keeps the gateway from starting (`CannotStart`) is raised there: one that runs in this process
+            could not be loaded, or one that must start could not.
+        whole: whether each is waited for, however long it takes, since another gateway serves until then.
 
     Raises:
-        CannotStart: none of them could, or one that runs in this process could not.
+        CannotStart: none of them could.
     """
-    async with anyio.create_task_group() as starting:
-        for served in groups:
-            starting.start_soon(tasks.start, served.supervisor.run)
+    starts = _Starts(groups)
+    for served in groups:
+        tasks.start_soon(functools.partial(served.supervisor.run, task_status=_Start(starts, served)))
+    for late in await starts.wait(math.inf if whole else LATE):
+        log.warning(
+            "group.late",
+            group=late.group.name,
+            reason=f"not ready {LATE:g} s after another group: that one is served, requests for this one wait",
+        )
     if len(groups) > 1 and not any(served.group.is_ready() for served in groups):
         raise groups[0].supervisor.start_failure()
 

@@ -41,11 +41,13 @@ class Handover(msgspec.Struct):
         listeners: the sockets that it inherits.
         ready: the descriptor on which it says that it is ready.
         keeper: the descriptor on which the container's first process hears who replaces it; None outside of containers.
+        failing: the groups that the old gateway has no process for: the new one may begin without them, too.
     """
 
     listeners: dict[str, list[int]]
     ready: int
     keeper: int | None = None
+    failing: list[str] = []
 
     def say_ready(self) -> None:
         """The old gateway may go."""
@@ -158,7 +160,9 @@ class Successor:
     async def _try(self, served: Served) -> bool:
         reader, writer = os.pipe()
         try:
-            process = await anyio.to_thread.run_sync(self._start, served.listeners(), writer)
+            process = await anyio.to_thread.run_sync(
+                self._start, served.listeners(), writer, served.failing_groups()
+            )
         except OSError as error:
             self._log.error("gateway.replace_failed", reason=str(error))
             os.close(reader)
@@ -186,8 +190,9 @@ class Successor:
             self._log.error("gateway.replace_failed", successor=process.pid, reason=reason)
         return is_ready
 
-    def _start(self, listeners: Listeners, ready: int) -> subprocess.Popen[bytes]:
-        handover = Handover({name: list(each) for name, each in listeners.items()}, ready, self._keeper)
+    def _start(self, listeners: Listeners, ready: int, failing: list[str]) -> subprocess.Popen[bytes]:
+        listening = {name: list(each) for name, each in listeners.items()}
+        handover = Handover(listening, ready, self._keeper, failing)
         process = subprocess.Popen(
             self._origin.command,
             cwd=self._origin.folder,

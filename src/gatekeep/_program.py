@@ -65,7 +65,8 @@ class Program:
         self._log, self._log_file = log, log_file
         self._handover = handover
         inherited = handover.listeners if handover else {}
-        self._gateway = Gateway(settings, logger=log, debug=debug, inherited=inherited)
+        may_fail = handover.failing if handover else ()
+        self._gateway = Gateway(settings, logger=log, debug=debug, inherited=inherited, may_fail=may_fail)
         keeper = self._keeper.writer if self._keeper else handover.keeper if handover else None
         self._successor = Successor(origin, log, keeper, notifier.resign)
         self._starting: anyio.CancelScope | None = None

@@ -30,6 +30,23 @@ def test_three_failed_starts_before_any_process_was_ready_are_hopeless() -> None
     assert respawn.is_hopeless()
 
 
+def test_what_processes_that_start_together_fail_for_is_one_failure() -> None:
+    respawn = Respawn(lambda: 1.0, seats=4)
+    for number in range(FIRST_TRIES):
+        assert not respawn.is_hopeless()
+        for seat in range(4):
+            respawn.failed(0.0, seat)
+        assert respawn.next_start == FIRST_PAUSE * 2**number
+    assert respawn.is_hopeless()
+
+
+def test_while_one_process_may_still_become_ready_the_failures_of_others_are_not_hopeless() -> None:
+    respawn = Respawn(lambda: 1.0, seats=2)
+    for _ in range(10):
+        respawn.failed(0.0, 0)
+    assert not respawn.is_hopeless()
+
+
 def test_once_one_was_ready_no_number_of_failures_is() -> None:
     respawn = _respawn()
     respawn.ready()

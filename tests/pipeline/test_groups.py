@@ -16,7 +16,7 @@ import pytest
 
 from client import Answer, Client
 from conftest import LOOPS, TESTS, LogAsData, Site, wait_until
-from gatekeep import CannotStart, Gateway, GroupSettings, Settings
+from gatekeep import CannotStart, Gateway, GroupSettings, Settings, _groups
 from gatekeep.settings._mount import MountSettings
 
 pytestmark = pytest.mark.slow
@@ -315,6 +315,33 @@ def test_one_group_cannot_start_and_the_other_serves_until_it_can(tmp_path: Path
     assert site.served.reload() >= 1
     wait_until(lambda: ask(site, "/site/plain").status == 200)
     assert seen(site, "/site/plain")["said"] == "mended"
+
+
+def test_one_group_that_hangs_while_it_is_loaded_delays_the_others_start_for_a_moment_only(
+    tmp_path: Path, open_site: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_groups, "LATE", 0.3)
+    gate = tmp_path / "open"
+    waits = f"import time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)"
+    slow = script(tmp_path, "slow.py", "slow", f"import os\n{waits}")
+    site = open_site(
+        [group("well", "apps:pid"), group("slow", slow)], [mount("/", "well"), mount("/slow", "slow")]
+    )
+    assert site.log.wait_for("group.late")["group"] == "slow"
+    assert ask(site, "/").status == 200
+    answers: list[Answer] = []
+    waiting = threading.Thread(target=lambda: answers.append(ask(site, "/slow")))
+    waiting.start()
+    site.log.wait_for("connect.finished", count=2)
+    gate.touch()
+    waiting.join(20)
+    assert [answer.status for answer in answers] == [200]
+
+
+def test_several_groups_that_cannot_be_loaded_into_this_process_are_one_plain_error(open_site: Open) -> None:
+    groups = [group(name, "apps:nothing", processes=0) for name in ("one", "two", "three")]
+    with pytest.raises(CannotStart, match="nothing"):
+        open_site(groups, [mount(f"/{each.name}", each.name) for each in groups])
 
 
 def test_where_no_group_can_start_the_gateway_does_not(tmp_path: Path, open_site: Open) -> None:

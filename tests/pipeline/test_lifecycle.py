@@ -569,6 +569,21 @@ def test_an_import_that_always_fails_ends_the_gateway_soon(
     assert time.monotonic() - began < 20
 
 
+def test_several_processes_that_fail_together_are_one_try(begin: Start, script: Path, tmp_path: Path) -> None:
+    flag = tmp_path / "the-database-is-up"
+    # Whoever starts within the first 0.2 s fails; four processes together would otherwise be four failures.
+    waits = f"""
+if not os.path.exists({str(flag)!r}):
+    time.sleep(0.2)
+    open({str(flag)!r}, "w").close()
+    raise ValueError("no database")
+"""
+    write_script(script, "v1", waits)
+    site = begin(processes=4)
+    assert ask(site)[0] == 200
+    site.log.wait_for("process.load_failed")
+
+
 def test_an_import_that_hangs_is_ended_and_tried_again_and_the_log_names_the_line(
     begin: Start, script: Path, tmp_path: Path
 ) -> None:

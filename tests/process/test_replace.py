@@ -149,6 +149,48 @@ def test_a_new_gateway_that_cannot_start_changes_nothing(tmp_path: Path) -> None
         _stop_successor(server)
 
 
+GROUPS = """
+[groups.site]
+app = "site.py"
+
+[groups.api]
+app = "api.py"
+processes = 1
+
+[[mounts]]
+group = "site"
+
+[[mounts]]
+path = "/api"
+group = "api"
+"""
+
+
+def test_a_new_gateway_of_which_one_group_cannot_start_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "gatekeep.toml").write_text(GROUPS)
+    (tmp_path / "site.py").write_text(SLOW)
+    (tmp_path / "api.py").write_text(SLOW)
+    with serve(None, cwd=tmp_path) as server:
+        (tmp_path / "api.py").write_text("raise RuntimeError('no')\n")
+        os.kill(server.pid, signal.SIGUSR2)
+        assert "exit status 3" in server.wait_for_event("gateway.replace_failed")["reason"]
+        assert (_ask(server.port, "/"), _ask(server.port, "/api")) == (200, 200)
+
+
+def test_a_group_that_is_not_served_anyway_does_not_keep_another_gateway_from_taking_over(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "gatekeep.toml").write_text(GROUPS)
+    (tmp_path / "site.py").write_text(SLOW)
+    (tmp_path / "api.py").write_text("raise RuntimeError('no')\n")
+    with serve(None, cwd=tmp_path) as server:
+        os.kill(server.pid, signal.SIGUSR2)
+        server.wait_for_event("gateway.replaced")
+        assert server.wait() == 0
+        assert (_ask(server.port, "/"), _ask(server.port, "/api")) == (200, 503)
+        _stop_successor(server)
+
+
 def test_a_new_gateway_that_cannot_start_leaves_the_old_one_its_sockets_files(tmp_path: Path) -> None:
     (tmp_path / "site.py").write_text(SLOW)
     with serve("site.py", cwd=tmp_path, bind=f"unix:{tmp_path}/site.sock") as server:

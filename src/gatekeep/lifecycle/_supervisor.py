@@ -112,7 +112,7 @@ class Supervisor:
             host.clock, group, self, self._children.values, counters, log,
             judges=settings.deadlock_timeout > 0,
         )  # fmt: skip
-        self._respawn = Respawn(self._chance)
+        self._respawn = Respawn(self._chance, settings.processes)
         self._turns: Turns[Child] = Turns()
         self._sleep = Sleep(group, host.clock, self._is_starting)
         self.reports = Reports(group, self._board, self._children.values, self._heartbeat, host.clock)
@@ -138,7 +138,7 @@ class Supervisor:
         When it is cancelled, the processes are killed and awaited.
 
         Raises:
-            CannotStart: three processes ended before the first one was ready.
+            CannotStart: each of them failed to start three times before the first one was ready.
         """
         try:
             async with anyio.create_task_group() as carer:
@@ -267,7 +267,7 @@ class Supervisor:
         except OSError as error:
             self._sleep.started()
             self._give_back(row)
-            await self._spawn_failed(error)
+            await self._spawn_failed(seat, error)
             return None
         now = self._host.clock.now()
         liveness = Liveness(never_if_zero(self._settings.deadlock_timeout))
@@ -305,17 +305,17 @@ class Supervisor:
         self._row_freed.set()
         self._row_freed = anyio.Event()
 
-    async def _spawn_failed(self, error: OSError) -> None:
+    async def _spawn_failed(self, seat: int, error: OSError) -> None:
         self._log.error("process.spawn_failed", group=self._group.name, reason=str(error))
         self._last_failure = _control.Failed(f"the system would not start a process: {error}", "")
         self._failed_generation = self._generation
-        self._failed()
+        self._failed(seat)
         self._say_if_failing()
         await self._pause(SPAWN_PAUSE)
 
-    def _failed(self) -> None:
+    def _failed(self, seat: int) -> None:
         """A start has failed."""
-        self._respawn.failed(self._host.clock.now())
+        self._respawn.failed(self._host.clock.now(), seat)
         if self._develops or (self._respawn.is_hopeless() and not self._gives_up):
             self._first_ready.set()
         elif self._respawn.is_hopeless() and not self._stopping:
@@ -400,7 +400,7 @@ class Supervisor:
             self._log.error("process.load_failed", **self.describe(child), **_texts(failure))
         self._last_failure = failure
         self._failed_generation = child.generation
-        self._failed()
+        self._failed(child.seat)
 
     def _say_if_failing(self) -> None:
         """Where no process takes requests and the last start has failed, nobody shall wait."""
