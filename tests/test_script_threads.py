@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from conftest import wait_until
-from gatekeep._script_threads import Expired, NoThread, Raised, ScriptThreads
+from gatekeep._script_threads import SIZE, Expired, NoThread, Raised, ScriptPools, ScriptThreads
 
 LONG = 30.0
 SHORT = 0.1
@@ -127,6 +127,30 @@ def test_when_all_hang_others_are_turned_away_at_once_until_they_come_back(
             except NoThread:
                 await anyio.sleep(0.01)
         threads.close()
+
+    run(main)
+
+
+def test_one_scripts_hanging_threads_are_not_anothers(run: Run, gate: threading.Event) -> None:
+    async def main() -> None:
+        pools = ScriptPools()
+        assert pools.of("a.py") is pools.of("a.py")
+
+        async def hang() -> None:
+            with pytest.raises(
+                (Expired, NoThread)
+            ):  # the latter where the machine is too busy to start the thread in time
+                await pools.of("a.py").run(lambda: gate.wait(LONG), SHORT)
+
+        async with anyio.create_task_group() as crowd:
+            for _ in range(SIZE):
+                crowd.start_soon(hang)
+            await anyio.sleep(SHORT / 2)
+            assert await pools.of("b.py").run(lambda: 7, LONG) == 7
+        with pytest.raises(NoThread):
+            await pools.of("a.py").run(lambda: 7, LONG)
+        assert await pools.of("b.py").run(lambda: 7, LONG) == 7
+        pools.close()
 
     run(main)
 

@@ -1,7 +1,9 @@
-"""Threads for scripts that decide about requests: few, and none of them is waited for beyond its time.
+"""Threads for scripts that decide about requests: few for each script, and none of them is waited for beyond its time.
 
 A thread that hangs cannot be ended. It is written off and the request refused; as long as it hangs it counts, so that they stay
 few, and when it comes back it works on. They are daemon threads: none delays the end of the program.
+
+A script shares its threads with no other: where one waits for a server that does not answer, the others decide as ever.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import anyio
@@ -78,8 +80,26 @@ class _Job:
         return "".join(traceback.format_stack(frame)[2:]) if frame is not None else ""
 
 
+class ScriptPools:
+    """The pools of one gateway, to be used in one event loop."""
+
+    def __init__(self) -> None:
+        self._pools: dict[Hashable, ScriptThreads] = {}
+
+    def of(self, script: Hashable) -> ScriptThreads:
+        """The pool of that script."""
+        if script not in self._pools:
+            self._pools[script] = ScriptThreads()
+        return self._pools[script]
+
+    def close(self) -> None:
+        """Let all threads end, as `ScriptThreads.close` says."""
+        for pool in self._pools.values():
+            pool.close()
+
+
 class ScriptThreads:
-    """A pool for one gateway, to be used in one event loop."""
+    """One script's pool."""
 
     def __init__(self, size: int = SIZE) -> None:
         self._size = size

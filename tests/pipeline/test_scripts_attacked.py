@@ -22,6 +22,7 @@ from client import Answer, Client
 from conftest import LOOPS, TESTS, LogAsData, Site, start_site, wait_until
 from gatekeep import Gateway, Settings
 from gatekeep._script_files import LOOK
+from gatekeep._script_threads import SIZE
 from gatekeep.settings._layers import Layer, settings_from
 
 Start = Callable[..., Site]
@@ -72,6 +73,41 @@ def environ_of(answer: Answer) -> dict[str, Any]:
 
 def reason(site: Site, path: str = "/") -> str:
     return str(site.record(path)["reason"])
+
+
+# --- beside each other
+
+
+def test_a_script_that_hangs_in_all_its_threads_refuses_nobody_elsewhere(
+    tmp_path: Path, script: Path
+) -> None:
+    script.write_text(
+        f"{GOES_ON}def allow_access(environ, host):\n    while goes_on(): time.sleep(0.01)\n    return True\n"
+    )
+    (tmp_path / "users.py").write_text(CHECK)
+    layer = Layer(
+        "",
+        {"app": "apps:echo", "python_path": [str(TESTS)], "bind": "127.0.0.1:0", "script_timeout": 0.3},
+        {},
+        [
+            {"path": "/hangs", "access_script": str(script)},
+            {"path": "/users", "auth_script": str(tmp_path / "users.py")},
+        ],
+    )
+    log = LogAsData()
+    gateway = Gateway(settings_from([layer]), logger=log, debug=True)
+    with gateway.serving_in_thread() as served:
+        site = Site(served, gateway, log)
+        crowd = [threading.Thread(target=ask, args=(site, "/hangs")) for _ in range(2 * SIZE)]
+        for each in crowd:
+            each.start()
+        answers = [ask(site, "/users", basic("a")).status for _ in range(20)]
+        for each in crowd:
+            each.join()
+        assert ask(site, "/hangs").status == 403
+        answers.append(ask(site, "/users", basic("a")).status)
+        script.with_suffix(".py.end").touch()
+    assert answers == [200] * 21
 
 
 # --- around the scripts

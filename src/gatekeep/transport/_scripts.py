@@ -14,7 +14,7 @@ from gatekeep._errors import Forbidden, RequestFailed, ScriptFailed, Unauthorize
 from gatekeep._events import Logger
 from gatekeep._host import Clock
 from gatekeep._script_files import CannotLoad, Script
-from gatekeep._script_threads import Expired, NoThread, Raised, ScriptThreads
+from gatekeep._script_threads import Expired, NoThread, Raised, ScriptPools, ScriptThreads
 from gatekeep._stages import Stage
 from gatekeep.settings._app import AppTarget
 from gatekeep.settings._script import ScriptSettings
@@ -154,7 +154,7 @@ class Scripts:
         target: Target,
         app: AppTarget | None,
         files: Callable[[ScriptTarget], Script],
-        threads: ScriptThreads,
+        threads: ScriptPools,
         clock: Clock,
         log: Logger,
         groups: Mapping[str, Choice],
@@ -162,7 +162,7 @@ class Scripts:
         def role(target: ScriptTarget | None, status: int = 500) -> _Role | None:
             if target is None:
                 return None
-            return _Role(target, files(target), threads, settings.patience, log, status)
+            return _Role(target, files(target), threads.of(target), settings.patience, log, status)
 
         self._settings = settings
         self._target, self._app = target, app
