@@ -278,28 +278,56 @@ def test_groups_see_who_it_is_and_an_access_script_comes_first(start: Start, scr
 
 
 def digest(
-    site: Site, *, ha1: str, nonce: str, uri: str = "/x", target: str = "/x", method: str = "GET"
+    site: Site,
+    *fields: str,
+    ha1: str,
+    nonce: str,
+    uri: str = "/x",
+    target: str = "/x",
+    method: str = "GET",
+    nc: str = "00000001",
 ) -> Answer:
     def md5(text: str) -> str:
         return hashlib.md5(text.encode()).hexdigest()
 
-    response = md5(f"{ha1}:{nonce}:00000001:c:auth:{md5(f'GET:{uri}')}")
+    response = md5(f"{ha1}:{nonce}:{nc}:c:auth:{md5(f'GET:{uri}')}")
     return ask(
         site, target,
         f'Authorization: Digest username="a", realm="Restricted", nonce="{nonce}", uri="{uri}", '
-        f'response="{response}", qop=auth, nc=00000001, cnonce="c"',
-        method=method,
+        f'response="{response}", qop=auth, nc={nc}, cnonce="c"',
+        *fields, method=method,
     )  # fmt: skip
+
+
+def nonce_of(answer: Answer) -> str:
+    match = re.search('nonce="([^"]+)"', answer.fields["www-authenticate"])
+    assert match is not None
+    return match[1]
+
+
+def test_a_digest_is_good_once(start: Start, script: Path) -> None:
+    ha1 = hashlib.md5(b"a:Restricted:right").hexdigest()
+    script.write_text(f"def get_realm_hash(environ, user, realm): return {ha1!r}\n")
+    site = start(auth_script=str(script), auth_type="digest")
+    nonce = nonce_of(ask(site))
+    guess = digest(site, ha1="0" * 32, nonce=nonce)
+    assert (guess.status, "stale" in guess.fields["www-authenticate"]) == (401, False)
+    # A browser's connections overtake each other.
+    for nc in ("00000001", "00000003", "00000002", "0000000a"):
+        assert digest(site, ha1=ha1, nonce=nonce, nc=nc).status == 200, "a guess has used nothing up"
+        again = digest(site, ha1=ha1, nonce=nonce, nc=nc)
+        assert again.status == 401
+        assert again.fields["www-authenticate"].endswith(", stale=true")
+        assert digest(site, ha1=ha1, nonce=nonce_of(again), nc=nc).status == 200
+    for nc in ("1", "000000001", "0x000001", "-0000001", "", "00000000"):
+        assert digest(site, ha1=ha1, nonce=nonce, nc=nc).status == 401
 
 
 def test_a_digest_is_good_for_what_was_asked_and_no_more(start: Start, script: Path) -> None:
     ha1 = hashlib.md5(b"a:Restricted:right").hexdigest()
     script.write_text(f"def get_realm_hash(environ, user, realm): return {ha1!r} if user == 'a' else None\n")
     site = start(auth_script=str(script), auth_type="digest")
-    match = re.search('nonce="([^"]+)"', ask(site).fields["www-authenticate"])
-    assert match is not None
-    nonce = match[1]
-    assert digest(site, ha1=ha1, nonce=nonce).status == 200
+    nonce = nonce_of(ask(site))
     assert environ_of(digest(site, ha1=ha1, nonce=nonce))["AUTH_TYPE"] == "Digest"
     for wrong in ({"target": "/y"}, {"uri": "/y"}, {"method": "POST"}, {"target": "/x?y"}):
         answer = digest(site, ha1=ha1, nonce=nonce, **wrong)
@@ -312,6 +340,22 @@ def test_a_digest_is_good_for_what_was_asked_and_no_more(start: Start, script: P
     guess = digest(site, ha1="0" * 32, nonce="1.000-" + "0" * 32)
     assert "stale" not in guess.fields["www-authenticate"]
     assert ask(site, "/x", basic("a")).status == 401
+
+
+def test_a_digest_is_of_the_path_that_the_client_asked_a_trusted_proxy_for(
+    start: Start, script: Path
+) -> None:
+    ha1 = hashlib.md5(b"a:Restricted:right").hexdigest()
+    script.write_text(f"def get_realm_hash(environ, user, realm): return {ha1!r}\n")
+    prefix = "X-Forwarded-Prefix: /shop"
+    site = start(auth_script=str(script), auth_type="digest", trusted_proxy_headers="X-Forwarded-Prefix")
+    for uri, status in (("/shop/x", 200), ("/x", 200), ("/shop/shop/x", 401), ("/shopx", 401)):
+        nonce = nonce_of(ask(site))
+        assert digest(site, prefix, ha1=ha1, nonce=nonce, uri=uri).status == status, uri
+    assert digest(site, ha1=ha1, nonce=nonce_of(ask(site)), uri="/shop/x").status == 401
+    unheard = start(auth_script=str(script), auth_type="digest")
+    nonce = nonce_of(ask(unheard))
+    assert digest(unheard, prefix, ha1=ha1, nonce=nonce, uri="/shop/x").status == 401, "nobody believes it"
 
 
 @pytest.mark.parametrize("returned", ["None or 'right'", "'None'", "''", "'0' * 64", "b'0' * 32", "True"])
