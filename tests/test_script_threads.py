@@ -193,6 +193,27 @@ def test_who_gets_no_thread_in_time_is_told_so_and_is_not_asked(run: Run, gate: 
     assert asked == []
 
 
+def test_the_wait_for_a_thread_is_no_part_of_the_time(run: Run, gate: threading.Event) -> None:
+    def take_two_thirds() -> int:
+        time.sleep(2)
+        return 7
+
+    async def main() -> None:
+        threads = ScriptThreads(1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(threads.run, lambda: gate.wait(LONG), LONG)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(release_later, 2)
+            assert await threads.run(take_two_thirds, 3) == 7
+        threads.close()
+
+    async def release_later(seconds: float) -> None:
+        await anyio.sleep(seconds)
+        gate.set()
+
+    run(main)
+
+
 def test_whoever_asks_may_be_cancelled(run: Run, gate: threading.Event) -> None:
     async def main() -> None:
         threads = ScriptThreads(1)

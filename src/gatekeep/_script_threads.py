@@ -114,7 +114,8 @@ class ScriptThreads:
         """Call it in a thread, and return what it returns.
 
         Args:
-            timeout: seconds that it may take, the wait for a thread included; `math.inf` for ever.
+            timeout: seconds that it may take, and that it may wait for a thread before; `math.inf` for ever. The wait is not part
+                of its time: in a rush those that came late would be begun and never finished.
 
         Raises:
             NoThread: there was none.
@@ -123,22 +124,31 @@ class ScriptThreads:
         """
         self._check_room()
         job = _Job(function)
-        with anyio.move_on_after(timeout):
-            async with self._places:
-                # Whoever had the place before may have left it hanging.
-                self._check_room()
-                self._start(job)
-                try:
-                    await job.done.wait()
-                finally:
-                    self._write_off_unless_finished(job)
+        with anyio.move_on_after(timeout) as wait:
+            await self._places.acquire()
+        if wait.cancelled_caught:
+            raise NoThread("no thread for scripts was free in time")
+        try:
+            # Whoever had the place before may have left it hanging.
+            self._check_room()
+            await self._do(job, timeout)
+        finally:
+            self._places.release()
         if job.raised is not None:
             raise job.raised
         if job.finished:
             return job.result
         if not job.thread:
-            raise NoThread("no thread for scripts was free in time")
+            raise NoThread("a thread for scripts did not start in time")
         raise Expired(job.stack())
+
+    async def _do(self, job: _Job, timeout: float) -> None:
+        self._start(job)
+        try:
+            with anyio.move_on_after(timeout):
+                await job.done.wait()
+        finally:
+            self._write_off_unless_finished(job)
 
     def _check_room(self) -> None:
         if len(self._hanging) >= self._size:
