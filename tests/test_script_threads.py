@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from conftest import wait_until
-from gatekeep._script_threads import Expired, NoThread, Raised, ScriptThreads
+from gatekeep._script_threads import SIZE, Expired, NoThread, Raised, ScriptPools, ScriptThreads
 
 LONG = 30.0
 SHORT = 0.1
@@ -131,6 +131,30 @@ def test_when_all_hang_others_are_turned_away_at_once_until_they_come_back(
     run(main)
 
 
+def test_one_scripts_hanging_threads_are_not_anothers(run: Run, gate: threading.Event) -> None:
+    async def main() -> None:
+        pools = ScriptPools()
+        assert pools.of("a.py") is pools.of("a.py")
+
+        async def hang() -> None:
+            with pytest.raises(
+                (Expired, NoThread)
+            ):  # the latter where the machine is too busy to start the thread in time
+                await pools.of("a.py").run(lambda: gate.wait(LONG), SHORT)
+
+        async with anyio.create_task_group() as crowd:
+            for _ in range(SIZE):
+                crowd.start_soon(hang)
+            await anyio.sleep(SHORT / 2)
+            assert await pools.of("b.py").run(lambda: 7, LONG) == 7
+        with pytest.raises(NoThread):
+            await pools.of("a.py").run(lambda: 7, LONG)
+        assert await pools.of("b.py").run(lambda: 7, LONG) == 7
+        pools.close()
+
+    run(main)
+
+
 def test_a_crowd_that_hangs_makes_no_more_threads_than_a_few(run: Run, gate: threading.Event) -> None:
     async def main() -> None:
         threads = ScriptThreads(3)
@@ -167,6 +191,27 @@ def test_who_gets_no_thread_in_time_is_told_so_and_is_not_asked(run: Run, gate: 
 
     run(main)
     assert asked == []
+
+
+def test_the_wait_for_a_thread_is_no_part_of_the_time(run: Run, gate: threading.Event) -> None:
+    def take_two_thirds() -> int:
+        time.sleep(2)
+        return 7
+
+    async def main() -> None:
+        threads = ScriptThreads(1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(threads.run, lambda: gate.wait(LONG), LONG)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(release_later, 2)
+            assert await threads.run(take_two_thirds, 3) == 7
+        threads.close()
+
+    async def release_later(seconds: float) -> None:
+        await anyio.sleep(seconds)
+        gate.set()
+
+    run(main)
 
 
 def test_whoever_asks_may_be_cancelled(run: Run, gate: threading.Event) -> None:

@@ -22,7 +22,7 @@ from gatekeep._events import Logger, SilentLogger
 from gatekeep._groups import Opener, ServedGroup, routes_of, start_groups, stop_groups, watch_files
 from gatekeep._host import Host, Listener
 from gatekeep._host_real import RealHost
-from gatekeep._script_threads import ScriptThreads
+from gatekeep._script_threads import ScriptPools
 from gatekeep._shop import Doors, Shop
 from gatekeep._statistics import Counters, Statistics
 from gatekeep._status import STOPPING, GatewayStatus
@@ -305,7 +305,7 @@ class Gateway:
             ).open() as self._groups,
             _console_listener(host) as console_listener,
         ):
-            alarms, scripts = Alarms(), ScriptThreads()
+            alarms, scripts = Alarms(), ScriptPools()
             routes = routes_of(settings, self._groups, scripts, self._log)
             dispatches = [served.dispatch for served in self._groups]
             health = Health(lambda: [served.health() for served in self._groups], host.clock.now)

@@ -21,7 +21,7 @@ from gatekeep._health import GroupState
 from gatekeep._host import GroupHome, HopNet, Host
 from gatekeep._reloader import Reloader
 from gatekeep._script_files import Script
-from gatekeep._script_threads import ScriptThreads
+from gatekeep._script_threads import ScriptPools
 from gatekeep._statistics import Counters
 from gatekeep._status import GroupStatus
 from gatekeep.lifecycle._slots import board_size, rows_for
@@ -169,12 +169,12 @@ def _home(host: Host, settings: GroupSettings) -> Iterator[GroupHome]:
 
 
 def routes_of(
-    settings: Settings, groups: list[ServedGroup], threads: ScriptThreads, log: Logger
+    settings: Settings, groups: list[ServedGroup], threads: ScriptPools, log: Logger
 ) -> Routes[Mounted]:
     """Where requests go.
 
     Args:
-        threads: for the scripts that decide about them.
+        threads: those for each of the scripts that decide about them.
     """
     files = functools.cache(Script)  # one for all mounts: its functions share what the file knows
     choices = {served.group.name: Choice(served.dispatch, served.settings.app) for served in groups}
@@ -188,7 +188,7 @@ def _mounted(
     mount: MountSettings,
     choices: Mapping[str, Choice],
     files: Callable[[ScriptTarget], Script],
-    threads: ScriptThreads,
+    threads: ScriptPools,
     log: Logger,
 ) -> Mounted:
     dispatch, own = choices[mount.group]

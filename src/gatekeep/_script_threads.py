@@ -1,7 +1,9 @@
-"""Threads for scripts that decide about requests: few, and none of them is waited for beyond its time.
+"""Threads for scripts that decide about requests: few for each script, and none of them is waited for beyond its time.
 
 A thread that hangs cannot be ended. It is written off and the request refused; as long as it hangs it counts, so that they stay
 few, and when it comes back it works on. They are daemon threads: none delays the end of the program.
+
+A script shares its threads with no other: where one waits for a server that does not answer, the others decide as ever.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import anyio
@@ -78,8 +80,26 @@ class _Job:
         return "".join(traceback.format_stack(frame)[2:]) if frame is not None else ""
 
 
+class ScriptPools:
+    """The pools of one gateway, to be used in one event loop."""
+
+    def __init__(self) -> None:
+        self._pools: dict[Hashable, ScriptThreads] = {}
+
+    def of(self, script: Hashable) -> ScriptThreads:
+        """The pool of that script."""
+        if script not in self._pools:
+            self._pools[script] = ScriptThreads()
+        return self._pools[script]
+
+    def close(self) -> None:
+        """Let all threads end, as `ScriptThreads.close` says."""
+        for pool in self._pools.values():
+            pool.close()
+
+
 class ScriptThreads:
-    """A pool for one gateway, to be used in one event loop."""
+    """One script's pool."""
 
     def __init__(self, size: int = SIZE) -> None:
         self._size = size
@@ -94,7 +114,8 @@ class ScriptThreads:
         """Call it in a thread, and return what it returns.
 
         Args:
-            timeout: seconds that it may take, the wait for a thread included; `math.inf` for ever.
+            timeout: seconds that it may take, and that it may wait for a thread before; `math.inf` for ever. The wait is not part
+                of its time: in a rush those that came late would be begun and never finished.
 
         Raises:
             NoThread: there was none.
@@ -103,22 +124,31 @@ class ScriptThreads:
         """
         self._check_room()
         job = _Job(function)
-        with anyio.move_on_after(timeout):
-            async with self._places:
-                # Whoever had the place before may have left it hanging.
-                self._check_room()
-                self._start(job)
-                try:
-                    await job.done.wait()
-                finally:
-                    self._write_off_unless_finished(job)
+        with anyio.move_on_after(timeout) as wait:
+            await self._places.acquire()
+        if wait.cancelled_caught:
+            raise NoThread("no thread for scripts was free in time")
+        try:
+            # Whoever had the place before may have left it hanging.
+            self._check_room()
+            await self._do(job, timeout)
+        finally:
+            self._places.release()
         if job.raised is not None:
             raise job.raised
         if job.finished:
             return job.result
         if not job.thread:
-            raise NoThread("no thread for scripts was free in time")
+            raise NoThread("a thread for scripts did not start in time")
         raise Expired(job.stack())
+
+    async def _do(self, job: _Job, timeout: float) -> None:
+        self._start(job)
+        try:
+            with anyio.move_on_after(timeout):
+                await job.done.wait()
+        finally:
+            self._write_off_unless_finished(job)
 
     def _check_room(self) -> None:
         if len(self._hanging) >= self._size:

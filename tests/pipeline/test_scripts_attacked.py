@@ -22,6 +22,7 @@ from client import Answer, Client
 from conftest import LOOPS, TESTS, LogAsData, Site, start_site, wait_until
 from gatekeep import Gateway, Settings
 from gatekeep._script_files import LOOK
+from gatekeep._script_threads import SIZE
 from gatekeep.settings._layers import Layer, settings_from
 
 Start = Callable[..., Site]
@@ -74,6 +75,41 @@ def reason(site: Site, path: str = "/") -> str:
     return str(site.record(path)["reason"])
 
 
+# --- beside each other
+
+
+def test_a_script_that_hangs_in_all_its_threads_refuses_nobody_elsewhere(
+    tmp_path: Path, script: Path
+) -> None:
+    script.write_text(
+        f"{GOES_ON}def allow_access(environ, host):\n    while goes_on(): time.sleep(0.01)\n    return True\n"
+    )
+    (tmp_path / "users.py").write_text(CHECK)
+    layer = Layer(
+        "",
+        {"app": "apps:echo", "python_path": [str(TESTS)], "bind": "127.0.0.1:0", "script_timeout": 0.3},
+        {},
+        [
+            {"path": "/hangs", "access_script": str(script)},
+            {"path": "/users", "auth_script": str(tmp_path / "users.py")},
+        ],
+    )
+    log = LogAsData()
+    gateway = Gateway(settings_from([layer]), logger=log, debug=True)
+    with gateway.serving_in_thread() as served:
+        site = Site(served, gateway, log)
+        crowd = [threading.Thread(target=ask, args=(site, "/hangs")) for _ in range(2 * SIZE)]
+        for each in crowd:
+            each.start()
+        answers = [ask(site, "/users", basic("a")).status for _ in range(20)]
+        for each in crowd:
+            each.join()
+        assert ask(site, "/hangs").status == 403
+        answers.append(ask(site, "/users", basic("a")).status)
+        script.with_suffix(".py.end").touch()
+    assert answers == [200] * 21
+
+
 # --- around the scripts
 
 
@@ -114,7 +150,7 @@ def test_a_body_that_nobody_wants_is_neither_invited_nor_taken_for_a_request(
     with Client(site.address) as client:
         client.send(f"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {len(hidden)}\r\n\r\n{hidden}")
         assert client.read().status == 401
-        assert client.is_closed()
+        assert environ_of(client.get("/next", basic("a")))["PATH_INFO"] == "/next"
     assert site.log.find(event="request.finished", path="/hidden") == []
 
 
@@ -242,28 +278,56 @@ def test_groups_see_who_it_is_and_an_access_script_comes_first(start: Start, scr
 
 
 def digest(
-    site: Site, *, ha1: str, nonce: str, uri: str = "/x", target: str = "/x", method: str = "GET"
+    site: Site,
+    *fields: str,
+    ha1: str,
+    nonce: str,
+    uri: str = "/x",
+    target: str = "/x",
+    method: str = "GET",
+    nc: str = "00000001",
 ) -> Answer:
     def md5(text: str) -> str:
         return hashlib.md5(text.encode()).hexdigest()
 
-    response = md5(f"{ha1}:{nonce}:00000001:c:auth:{md5(f'GET:{uri}')}")
+    response = md5(f"{ha1}:{nonce}:{nc}:c:auth:{md5(f'GET:{uri}')}")
     return ask(
         site, target,
         f'Authorization: Digest username="a", realm="Restricted", nonce="{nonce}", uri="{uri}", '
-        f'response="{response}", qop=auth, nc=00000001, cnonce="c"',
-        method=method,
+        f'response="{response}", qop=auth, nc={nc}, cnonce="c"',
+        *fields, method=method,
     )  # fmt: skip
+
+
+def nonce_of(answer: Answer) -> str:
+    match = re.search('nonce="([^"]+)"', answer.fields["www-authenticate"])
+    assert match is not None
+    return match[1]
+
+
+def test_a_digest_is_good_once(start: Start, script: Path) -> None:
+    ha1 = hashlib.md5(b"a:Restricted:right").hexdigest()
+    script.write_text(f"def get_realm_hash(environ, user, realm): return {ha1!r}\n")
+    site = start(auth_script=str(script), auth_type="digest")
+    nonce = nonce_of(ask(site))
+    guess = digest(site, ha1="0" * 32, nonce=nonce)
+    assert (guess.status, "stale" in guess.fields["www-authenticate"]) == (401, False)
+    # A browser's connections overtake each other.
+    for nc in ("00000001", "00000003", "00000002", "0000000a"):
+        assert digest(site, ha1=ha1, nonce=nonce, nc=nc).status == 200, "a guess has used nothing up"
+        again = digest(site, ha1=ha1, nonce=nonce, nc=nc)
+        assert again.status == 401
+        assert again.fields["www-authenticate"].endswith(", stale=true")
+        assert digest(site, ha1=ha1, nonce=nonce_of(again), nc=nc).status == 200
+    for nc in ("1", "000000001", "0x000001", "-0000001", "", "00000000"):
+        assert digest(site, ha1=ha1, nonce=nonce, nc=nc).status == 401
 
 
 def test_a_digest_is_good_for_what_was_asked_and_no_more(start: Start, script: Path) -> None:
     ha1 = hashlib.md5(b"a:Restricted:right").hexdigest()
     script.write_text(f"def get_realm_hash(environ, user, realm): return {ha1!r} if user == 'a' else None\n")
     site = start(auth_script=str(script), auth_type="digest")
-    match = re.search('nonce="([^"]+)"', ask(site).fields["www-authenticate"])
-    assert match is not None
-    nonce = match[1]
-    assert digest(site, ha1=ha1, nonce=nonce).status == 200
+    nonce = nonce_of(ask(site))
     assert environ_of(digest(site, ha1=ha1, nonce=nonce))["AUTH_TYPE"] == "Digest"
     for wrong in ({"target": "/y"}, {"uri": "/y"}, {"method": "POST"}, {"target": "/x?y"}):
         answer = digest(site, ha1=ha1, nonce=nonce, **wrong)
@@ -276,6 +340,22 @@ def test_a_digest_is_good_for_what_was_asked_and_no_more(start: Start, script: P
     guess = digest(site, ha1="0" * 32, nonce="1.000-" + "0" * 32)
     assert "stale" not in guess.fields["www-authenticate"]
     assert ask(site, "/x", basic("a")).status == 401
+
+
+def test_a_digest_is_of_the_path_that_the_client_asked_a_trusted_proxy_for(
+    start: Start, script: Path
+) -> None:
+    ha1 = hashlib.md5(b"a:Restricted:right").hexdigest()
+    script.write_text(f"def get_realm_hash(environ, user, realm): return {ha1!r}\n")
+    prefix = "X-Forwarded-Prefix: /shop"
+    site = start(auth_script=str(script), auth_type="digest", trusted_proxy_headers="X-Forwarded-Prefix")
+    for uri, status in (("/shop/x", 200), ("/x", 200), ("/shop/shop/x", 401), ("/shopx", 401)):
+        nonce = nonce_of(ask(site))
+        assert digest(site, prefix, ha1=ha1, nonce=nonce, uri=uri).status == status, uri
+    assert digest(site, ha1=ha1, nonce=nonce_of(ask(site)), uri="/shop/x").status == 401
+    unheard = start(auth_script=str(script), auth_type="digest")
+    nonce = nonce_of(ask(unheard))
+    assert digest(unheard, prefix, ha1=ha1, nonce=nonce, uri="/shop/x").status == 401, "nobody believes it"
 
 
 @pytest.mark.parametrize("returned", ["None or 'right'", "'None'", "''", "'0' * 64", "b'0' * 32", "True"])

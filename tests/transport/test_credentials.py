@@ -183,28 +183,6 @@ def test_a_digest_of_whatever_does_not_raise_and_only_the_whole_one_is_granted(s
     assert not granted or digest._replace(user="", realm="") == signed._replace(user="", realm="")
 
 
-# --- nonces
-
-
-@given(st.floats(0, 1e9), st.floats(0, 1e6))
-def test_a_nonce_tells_its_age(made: float, age: float) -> None:
-    told = _auth.nonce_age(_auth.make_nonce(made, SECRET), made + age, SECRET)
-    assert told is not None
-    assert told == pytest.approx(age, abs=0.01)
-
-
-@given(LATIN | st.text() | st.floats().map(lambda number: f"{number}-0"))
-@example("nan-")
-@example("1e999-")
-@example("1_0.000-" + _auth.make_nonce(10.0, SECRET).partition("-")[2])
-@example(" 10.000-" + _auth.make_nonce(10.0, SECRET).partition("-")[2])
-@example("99999.000-" + _auth.make_nonce(10.0, SECRET).partition("-")[2])
-@example(_auth.make_nonce(10.0, b"that of another mount"))
-@example(_auth.make_nonce(10.0, SECRET).upper())
-def test_a_nonce_that_we_have_not_made_is_none(nonce: str) -> None:
-    assert _auth.nonce_age(nonce, 11.0, SECRET) is None
-
-
 # --- challenges
 
 

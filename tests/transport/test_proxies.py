@@ -635,16 +635,32 @@ def test_a_client_that_the_proxy_protocol_does_not_know_is_believed_nothing() ->
     assert not log.warnings
 
 
-def test_the_clients_of_a_proxy_that_introduces_them_are_warned_of_as_one() -> None:
+@pytest.mark.parametrize("proxies", [["10.0.0.7", "10.0.0.8"], ["[2001:db8::7]", "[2001:db8::8]"]])
+def test_the_clients_of_a_proxy_that_introduces_them_are_warned_of_as_one(proxies: list[str]) -> None:
     log = Log()
     forwarding = Forwarding(HttpSettings(), log)
-    for number in range(5):
-        forwarding.origin(
-            DIRECT._replace(client=(f"192.0.2.{number}", 1)),
-            head_of("X-Forwarded-For: 6.6.6.6"),
-            "10.0.0.7:80",
-        )
-    assert [(each["peer"], each["via"]) for each in log.warnings] == [("192.0.2.0", "10.0.0.7:80")]
+    for proxy in proxies:
+        for number in range(5):
+            forwarding.origin(
+                DIRECT._replace(client=(f"192.0.2.{number}", 1)),
+                head_of("X-Forwarded-For: 6.6.6.6"),
+                f"{proxy}:{40000 + number}",
+            )
+    first, second = (f"{proxy}:40000" for proxy in proxies)
+    assert [(each["peer"], each["via"]) for each in log.warnings] == [
+        ("192.0.2.0", first),
+        ("192.0.2.0", second),
+    ]
+
+
+def test_strangers_do_not_silence_what_is_wrong_with_a_proxy() -> None:
+    log = Log()
+    forwarding = Forwarding(HttpSettings(), log)
+    for number in range(REMEMBERED * 2):
+        stranger = DIRECT._replace(client=(f"192.0.{number // 200}.{number % 200}", 1))
+        forwarding.origin(stranger, head_of("X-Forwarded-For: 6.6.6.6"), None)
+    forwarding.origin(DIRECT._replace(client=None), head_of("X-Forwarded-For: nonsense"), None)
+    assert (log.warnings[-1]["event"], log.warnings[-1]["peer"]) == ("proxies.malformed", "unix")
 
 
 # --- the variables of CGI

@@ -17,9 +17,6 @@ from typing import Any, NamedTuple
 
 from gatekeep._errors import Forbidden, ScriptFailed
 
-NONCE_LIFE = 300.0
-"""Seconds after which a client must answer a new challenge (it does so by itself, without asking the user)."""
-
 
 class Credentials(NamedTuple):
     """What a client sent with the scheme Basic."""
@@ -65,6 +62,7 @@ def _quoted(text: str) -> str:
 # --- digest
 
 _PARAMETER = re.compile(r'\s*([!#$%&\'*+\-.^_`|~\w]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|$)')
+_COUNT = re.compile("[0-9A-Fa-f]{8}")
 _HASHES: Mapping[str, Callable[[bytes], Any]] = {
     "md5": functools.partial(hashlib.md5, usedforsecurity=False),
     "sha-256": hashlib.sha256,
@@ -73,7 +71,11 @@ _HASH_DIGITS = {"md5": 32, "sha-256": 64}
 
 
 class Digest(NamedTuple):
-    """What a client sent with the scheme Digest, as far as it is needed."""
+    """What a client sent with the scheme Digest, as far as it is needed.
+
+    Attributes:
+        nc: how often the client has used the nonce, this time included: eight hexadecimal digits.
+    """
 
     user: str
     realm: str
@@ -104,7 +106,8 @@ def digest_of(authorization: str) -> Digest | None:
         named = [found[name] for name in ("realm", "nonce", "uri", "response", "qop", "nc", "cnonce")]
     except (KeyError, UnicodeEncodeError):
         return None
-    return Digest(user, *named) if not _UNFIT.search(user) else None
+    digest = Digest(user, *named)
+    return digest if _COUNT.fullmatch(digest.nc) and not _UNFIT.search(user) else None
 
 
 def digest_matches(digest: Digest, method: str, ha1: str, algorithm: str) -> bool:
@@ -124,23 +127,6 @@ def digest_matches(digest: Digest, method: str, ha1: str, algorithm: str) -> boo
 
 def _hashed(text: str, algorithm: str) -> str:
     return str(_HASHES[algorithm](text.encode("utf-8", "surrogateescape")).hexdigest())
-
-
-def make_nonce(now: float, secret: bytes) -> str:
-    """A nonce that tells its age, and that nobody else can make."""
-    stamp = f"{now:.3f}"
-    return f"{stamp}-{hmac.new(secret, stamp.encode(), hashlib.sha256).hexdigest()[:32]}"
-
-
-def nonce_age(nonce: str, now: float, secret: bytes) -> float | None:
-    """Seconds since it was made; None where it is none of ours."""
-    stamp, _, _ = nonce.partition("-")
-    try:
-        made = float(stamp)
-    except ValueError:
-        return None
-    same = hmac.compare_digest(make_nonce(made, secret).encode(), nonce.encode("utf-8", "replace"))
-    return now - made if same else None
 
 
 def digest_challenge(realm: str, nonce: str, algorithm: str, *, stale: bool) -> str:

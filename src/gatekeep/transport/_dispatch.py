@@ -152,8 +152,9 @@ class Target(NamedTuple):
     app: str = ""
 
 
-Decide = Callable[[dict[str, str]], Awaitable[tuple[Target, dict[str, str]]]]
-"""Decides about a request, of which it is given the environ: where it goes, and the environ that goes along."""
+Decide = Callable[[dict[str, str], str], Awaitable[tuple[Target, dict[str, str]]]]
+"""Decides about a request, of which it is given the environ, and what a proxy has taken from its path: where it goes, and the
+environ that goes along."""
 
 
 class Mounted(NamedTuple):

@@ -274,6 +274,8 @@ class Http1Exchange:
         """
         site = self._connection.site
         self.record.status = status
+        if self.body_arrived:
+            self._early = b""  # nobody will take it, and nothing of it is left to come
         self._out.append(
             self._connection.codec.start_response(
                 status,

@@ -46,7 +46,8 @@ class Forwarding:
         self._believes = settings.proxy_headers
         self._trust = Trust(settings.trusted_proxies)
         self._headers = settings.trusted_proxy_headers
-        self._once = Once(log)
+        # Apart from each other: strangers who are many must not silence what is wrong with our own proxies.
+        self._strangers, self._doubts = Once(log), Once(log)
 
     def origin(self, direct: Origin, head: Head, via: str | None) -> Origin:
         """Where a request comes from that has fields which a proxy would send.
@@ -61,8 +62,9 @@ class Forwarding:
             return strip(direct, head.fields)[0]
         if not self._trust.includes(address):
             origin, taken = strip(direct, head.fields)
-            self._once.warn(
-                (via or address, "untrusted"),
+            self._strangers.warn(
+                # A proxy that introduces its clients is one peer, from whatever port it connects.
+                address if via is None else via.rpartition(":")[0],
                 "proxies.untrusted",
                 peer=address,
                 **({"via": via} if via is not None else {}),
@@ -73,7 +75,7 @@ class Forwarding:
             return origin
         origin, doubts = believe(direct, head.fields, self._trust, self._headers)
         for doubt in doubts:
-            self._once.warn(
+            self._doubts.warn(
                 (address, doubt.header),
                 "proxies.malformed",
                 peer=address or "unix",

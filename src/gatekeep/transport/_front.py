@@ -267,12 +267,13 @@ class Front:
 
     async def _pass_on(self, exchange: Exchange) -> None:
         environ = exchange.environ()
+        prefix = environ["SCRIPT_NAME"]
         mounted = self._routes.sole
         if mounted is None:
             mounted, environ = self._route(environ)
         target = mounted.target
         if mounted.decide is not None:
-            target, environ = await mounted.decide(environ)
+            target, environ = await mounted.decide(environ, prefix)
         dispatch = target.dispatch
         if dispatch.buffers_requests and not exchange.body_arrived:
             await self._receive_body(exchange, dispatch)

@@ -14,13 +14,14 @@ from gatekeep._errors import Forbidden, RequestFailed, ScriptFailed, Unauthorize
 from gatekeep._events import Logger
 from gatekeep._host import Clock
 from gatekeep._script_files import CannotLoad, Script
-from gatekeep._script_threads import Expired, NoThread, Raised, ScriptThreads
+from gatekeep._script_threads import Expired, NoThread, Raised, ScriptPools, ScriptThreads
 from gatekeep._stages import Stage
 from gatekeep.settings._app import AppTarget
 from gatekeep.settings._script import ScriptSettings
 from gatekeep.settings._script_target import ACCESS, DISPATCH, GROUPS, ScriptTarget
 from gatekeep.transport import _auth
 from gatekeep.transport._dispatch import HopDispatch, Target
+from gatekeep.transport._nonces import Nonces
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _LABEL = re.compile(r"[^\0\ud800-\udfff]{1,200}")
@@ -154,7 +155,7 @@ class Scripts:
         target: Target,
         app: AppTarget | None,
         files: Callable[[ScriptTarget], Script],
-        threads: ScriptThreads,
+        threads: ScriptPools,
         clock: Clock,
         log: Logger,
         groups: Mapping[str, Choice],
@@ -162,20 +163,23 @@ class Scripts:
         def role(target: ScriptTarget | None, status: int = 500) -> _Role | None:
             if target is None:
                 return None
-            return _Role(target, files(target), threads, settings.patience, log, status)
+            return _Role(target, files(target), threads.of(target), settings.patience, log, status)
 
         self._settings = settings
         self._target, self._app = target, app
         self._clock = clock
         self._groups = groups
-        self._secret = os.urandom(16)
+        self._nonces = Nonces(os.urandom(16))
         self._access = role(settings.access_script, 403)
         self._users = role(settings.auth_script)
         self._members = role(settings.group_script)
         self._choices = role(settings.dispatch_script)
 
-    async def decide(self, environ: dict[str, str]) -> tuple[Target, dict[str, str]]:
+    async def decide(self, environ: dict[str, str], prefix: str) -> tuple[Target, dict[str, str]]:
         """Let them decide about a request.
+
+        Args:
+            prefix: what a proxy has taken from its path.
 
         Returns:
             where it goes, and its environ, with REMOTE_USER and AUTH_TYPE where it is known who asks.
@@ -187,7 +191,7 @@ class Scripts:
             host = environ.get("REMOTE_ADDR", "")
             await self._access.ask(ACCESS, environ, host, judge=_auth.judge_access)
         if self._users is not None:
-            user = await self._identify(self._users, environ)
+            user = await self._identify(self._users, environ, prefix)
             # Texts of an environ are bytes read as latin-1 (PEP 3333).
             name = user.encode("utf-8").decode("latin-1")
             environ = {**environ, "REMOTE_USER": name, "AUTH_TYPE": self._settings.auth_type.capitalize()}
@@ -201,10 +205,10 @@ class Scripts:
 
     # --- who asks
 
-    async def _identify(self, users: _Role, environ: dict[str, str]) -> str:
+    async def _identify(self, users: _Role, environ: dict[str, str], prefix: str) -> str:
         given = environ.get("HTTP_AUTHORIZATION", "")
         if self._settings.auth_type == "digest":
-            return await self._identify_by_digest(users, environ, given)
+            return await self._identify_by_digest(users, environ, prefix, given)
         credentials = _auth.basic_credentials(given)
         if credentials is None:
             raise self._unauthorized("no credentials of the scheme Basic were sent")
@@ -214,13 +218,16 @@ class Scripts:
             raise self._unauthorized("check_password does not accept its credentials")
         return user
 
-    async def _identify_by_digest(self, users: _Role, environ: dict[str, str], given: str) -> str:
+    async def _identify_by_digest(
+        self, users: _Role, environ: dict[str, str], prefix: str, given: str
+    ) -> str:
         algorithm, digest = self._settings.digest_algorithm, _auth.digest_of(given)
+        target = environ["REQUEST_URI"]
         if (
             digest is None
             or not digest.user
             or digest.realm != self._settings.auth_realm
-            or digest.uri != environ["REQUEST_URI"]
+            or digest.uri not in (target, prefix + target)
         ):
             raise self._unauthorized("no credentials of the scheme Digest were sent for it")
         ha1 = await users.ask(
@@ -230,16 +237,17 @@ class Scripts:
             _auth.check_hash(ha1, algorithm)
         if ha1 is None or not _auth.digest_matches(digest, environ["REQUEST_METHOD"], ha1, algorithm):
             raise self._unauthorized("its digest is wrong")
-        age = _auth.nonce_age(digest.nonce, self._clock.now(), self._secret)
-        if age is None or age > _auth.NONCE_LIFE:
+        if not self._nonces.use(digest.nonce, int(digest.nc, 16), self._clock.now()):
             # Whoever knows the password need not be asked for it again, though the nonce is not ours, or not since a restart.
-            raise self._unauthorized("its nonce is too old", stale=True)
+            raise self._unauthorized(
+                "its nonce is too old, or was used with the same count before", stale=True
+            )
         return digest.user
 
     def _unauthorized(self, reason: str, *, stale: bool = False) -> Unauthorized:
         realm = self._settings.auth_realm
         if self._settings.auth_type == "digest":
-            nonce = _auth.make_nonce(self._clock.now(), self._secret)
+            nonce = self._nonces.make(self._clock.now())
             challenge = _auth.digest_challenge(realm, nonce, self._settings.digest_algorithm, stale=stale)
         else:
             challenge = _auth.basic_challenge(realm)
