@@ -14,6 +14,10 @@ HEADER = Struct("!BI")
 _HEADER_SIZE = HEADER.size
 _read_header = HEADER.unpack_from
 
+READ_SIZE = 124 << 10
+"""Bytes of bodies that one read from a hop takes at most: just less than what malloc gets from the system for each read and gives
+back after it (128 KiB). A read of 256 KiB that found a small response cost ten times as much."""
+
 LIMIT = 4 << 20
 """No structured frame is larger (bytes): the front's limits on a request's head end far below it."""
 

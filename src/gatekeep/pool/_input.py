@@ -8,13 +8,11 @@ import socket
 from typing import Any
 
 from gatekeep._errors import RequestInterrupted
-from gatekeep._frames import FrameError
+from gatekeep._frames import READ_SIZE, FrameError
 from gatekeep.pool._hop import receive
 from gatekeep.pool._region import Region
 from gatekeep.transport import _wire
 from gatekeep.transport._wire import Kind
-
-READ_SIZE = 262144
 
 
 class BodyCut(ConnectionError):

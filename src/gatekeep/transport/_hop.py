@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from gatekeep._channel import Channel, WaitExpired
 from gatekeep._events import Record
-from gatekeep._frames import FrameError, frame
+from gatekeep._frames import READ_SIZE, FrameError, frame
 from gatekeep.transport import _wire
 from gatekeep.transport._claim import SETTLED, ClaimError, Event, State, after
 from gatekeep.transport._wire import Kind
-
-HOP_READ_SIZE = 262144
 
 _EVENTS = {int(Kind.GO): Event.GO, int(Kind.REJECT): Event.REJECT, int(Kind.EXPIRED): Event.EXPIRED}
 _REASONS = {Event.GO: "claimed", Event.REJECT: "a worker rejected it", Event.EXPIRED: "it waited too long"}
@@ -141,7 +139,7 @@ class Hop:
 
     def _read_claim_nowait(self) -> None:
         try:
-            self._receive_claim(self._channel.socket.recv(HOP_READ_SIZE))
+            self._receive_claim(self._channel.socket.recv(READ_SIZE))
         except OSError:
             self._happened(Event.END_OF_STREAM, "given up")
 
@@ -180,9 +178,9 @@ class Hop:
             if self._is_new:
                 # The claim came alone, so the application has something to do: to look at once would mostly be in vain.
                 self._is_new = False
-                data = await self._channel.receive_next(HOP_READ_SIZE)
+                data = await self._channel.receive_next(READ_SIZE)
             else:
-                data = await self._channel.receive(HOP_READ_SIZE)
+                data = await self._channel.receive(READ_SIZE)
         except WaitExpired:
             raise
         except OSError:
