@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from client import Client
 from conftest import TESTS, wait_until
 from gatekeep._handover import VARIABLE, Handover, Origin, received, why_not
 from served import Served, free_port, serve
@@ -32,6 +33,12 @@ def application(environ, start_response):
     return [body]
 """
 
+
+LARGE = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "30000000")])
+    return [b"x" * 30000000]
+"""
 
 IN_TURN = """
 import os, time
@@ -111,6 +118,25 @@ def test_no_request_fails_while_another_gateway_takes_over(tmp_path: Path, loop:
         assert (tmp_path / "site.sock").exists(), "the new gateway listens there"
         _stop_successor(server)
         assert not (tmp_path / "site.sock").exists()
+
+
+def test_a_client_that_reads_when_another_gateway_takes_over_may_ask_once_more(tmp_path: Path) -> None:
+    """Its response had begun, and promised that the connection stays."""
+    (tmp_path / "site.py").write_text(SLOW + LARGE)
+    with serve("site.py", cwd=tmp_path) as server, Client(("127.0.0.1", server.port)) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        server.wait_for_event("gateway.ready")
+        time.sleep(0.5)  # the head is on its way, and the body waits for its reader
+        os.kill(server.pid, signal.SIGUSR2)
+        server.wait_for_event("gateway.replaced")
+        time.sleep(0.2)
+        first = client.read()
+        assert (first.fields.get("connection"), len(first.body)) == (None, 30_000_000)
+        time.sleep(0.2)
+        last = client.get("/")
+        assert (last.fields.get("connection"), len(last.body)) == ("close", 30_000_000)
+        assert server.wait() == 0
+        _stop_successor(server)
 
 
 def test_the_old_gateway_serves_until_all_processes_of_the_new_one_have_tried_to_start(

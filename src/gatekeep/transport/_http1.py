@@ -115,7 +115,7 @@ class Http1Connection:
         self._alarm = Alarm(site.alarms)
         self.channel = Channel(site.host.net, peer.socket, self._alarm, site.patience.response_socket_timeout)
         self.channel.when_ended(self._client_ended)
-        self._busy = self._discarding = False
+        self._busy = self._discarding = self._patient = False
         self._spared_from = math.inf
         self._cut = False
         self._began = 0.0
@@ -138,7 +138,7 @@ class Http1Connection:
                 self.codec.next_cycle()
                 self._spared_from = now = self.site.now()
                 self._alarm.set(now + self.keep_alive)
-                if self.must_end and self.codec.idle:
+                if self.must_end and not self._patient and self.codec.idle:
                     self.channel.interrupt()
         except OSError:
             pass  # it is gone between two requests: nobody misses anything
@@ -197,17 +197,17 @@ class Http1Connection:
         """End after the request that is being served, if any; one whose first byte has arrived is one.
 
         Args:
-            patient: whether the next request is waited for, where none is: to close a connection that its client keeps may cross
-                what it sends.
+            patient: whether the next request is waited for, where its client was not told that the connection ends: to close it
+                may cross what that client sends.
         """
-        self.stopping = True
+        self.stopping, self._patient = True, patient
         if not self._busy and not patient:
             self.channel.interrupt()
 
     async def _serve_one(self) -> bool:
         """Serve the next request. False when the connection has come to its end."""
         self._busy = not self.codec.idle
-        if self.stopping and not self._busy:
+        if self.stopping and not self._patient and not self._busy:
             self.channel.interrupt()
         self._began = self.site.now() if self._busy else 0.0
         record = None
