@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import threading
@@ -13,6 +14,7 @@ import anyio
 import pytest
 
 from conftest import wait_until
+from gatekeep import _script_threads
 from gatekeep._script_threads import SIZE, Expired, NoThread, Raised, ScriptPools, ScriptThreads
 
 LONG = 30.0
@@ -151,6 +153,76 @@ def test_one_scripts_hanging_threads_are_not_anothers(run: Run, gate: threading.
             await pools.of("a.py").run(lambda: 7, LONG)
         assert await pools.of("b.py").run(lambda: 7, LONG) == 7
         pools.close()
+
+    run(main)
+
+
+async def hang_all(threads: ScriptThreads, size: int, gate: threading.Event) -> None:
+    async def hang() -> None:
+        with pytest.raises((Expired, NoThread)):
+            await threads.run(lambda: gate.wait(LONG), SHORT)
+
+    async with anyio.create_task_group() as crowd:
+        for _ in range(size):
+            crowd.start_soon(hang)
+
+
+async def first_that_is_let_through(
+    threads: ScriptThreads, function: Callable[[], Any], timeout: float
+) -> Any:
+    while True:
+        try:
+            return await threads.run(function, timeout)
+        except NoThread:
+            await anyio.sleep(0.01)
+
+
+def test_when_those_that_hang_never_come_back_others_find_out_that_it_is_over(
+    run: Run, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_script_threads, "FIRST_TRIAL", 1.0)
+
+    async def main() -> None:
+        threads = ScriptThreads(2)
+        await hang_all(threads, 2, gate)
+        with pytest.raises(NoThread):
+            await threads.run(lambda: 7, LONG)
+        with pytest.raises(Expired):
+            await first_that_is_let_through(threads, lambda: gate.wait(LONG), SHORT)
+        with pytest.raises(NoThread):
+            await threads.run(lambda: 7, LONG)
+        assert await first_that_is_let_through(threads, lambda: 7, LONG) == 7
+        assert [await threads.run(lambda: 7, LONG) for _ in range(5)] == [7] * 5
+        await hang_all(threads, 2, gate)
+        with pytest.raises(NoThread):
+            await threads.run(lambda: 7, LONG)
+        assert await first_that_is_let_through(threads, lambda: 7, LONG) == 7
+        gate.set()
+        # Of those that came back only as many are kept as may work at once.
+        await anyio.to_thread.run_sync(wait_until, lambda: len(ours()) == 2)
+        threads.close()
+
+    run(main)
+
+
+def test_those_that_never_come_back_do_not_become_more_and_more(
+    run: Run, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_script_threads, "FIRST_TRIAL", 0.0)
+    monkeypatch.setattr(_script_threads, "MOST", 6)
+
+    async def main() -> None:
+        threads = ScriptThreads(2)
+        for _ in range(10):
+            await hang_all(threads, 2, gate)
+            with contextlib.suppress(NoThread):
+                await threads.run(lambda: 7, LONG)
+        assert len(ours()) <= 6 + 2
+        with pytest.raises(NoThread):
+            await threads.run(lambda: 7, LONG)
+        gate.set()
+        assert await first_that_is_let_through(threads, lambda: 7, LONG) == 7
+        threads.close()
 
     run(main)
 

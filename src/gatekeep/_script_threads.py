@@ -3,12 +3,16 @@
 A thread that hangs cannot be ended. It is written off and the request refused; as long as it hangs it counts, so that they stay
 few, and when it comes back it works on. They are daemon threads: none delays the end of the program.
 
+Some never come back, such as those that wait for a server which was cut off. So when all hang, one request is let through now and
+then: if its thread comes back in time, whatever made the others hang is over, and they count no more.
+
 A script shares its threads with no other: where one waits for a server that does not answer, the others decide as ever.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import sys
 import threading
@@ -21,6 +25,13 @@ from anyio.lowlevel import current_token
 
 SIZE = 8
 """How many may work at once, and how many may hang beside them."""
+
+MOST = 256
+"""How many may hang in all, those that count no more included."""
+
+FIRST_TRIAL, LONGEST_PAUSE = 10.0, 600.0
+"""Seconds from when all hang to the first request that is let through, and between two of them at most: each pause is twice the
+one before."""
 
 
 class NoThread(Exception):
@@ -60,6 +71,7 @@ class _Job:
         self.result: Any = None
         self.raised: Raised | None = None
         self.finished = False
+        self.is_trial = False
 
     def run(self) -> None:
         self.thread = threading.get_ident()
@@ -107,6 +119,8 @@ class ScriptThreads:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._idle = 0
         self._hanging: set[_Job] = set()
+        self._given_up: set[_Job] = set()
+        self._pause, self._next_trial = FIRST_TRIAL, math.inf
         self._closed = False
         self._lock = threading.Lock()
 
@@ -122,18 +136,13 @@ class ScriptThreads:
             Expired: it took longer; it runs on.
             Raised: it raised something.
         """
-        self._check_room()
         job = _Job(function)
-        with anyio.move_on_after(timeout) as wait:
-            await self._places.acquire()
-        if wait.cancelled_caught:
-            raise NoThread("no thread for scripts was free in time")
+        job.is_trial = self._check_room()
         try:
-            # Whoever had the place before may have left it hanging.
-            self._check_room()
-            await self._do(job, timeout)
+            await self._find_place(job, timeout)
         finally:
-            self._places.release()
+            if job.is_trial:
+                self._end_trial(job)
         if job.raised is not None:
             raise job.raised
         if job.finished:
@@ -141,6 +150,18 @@ class ScriptThreads:
         if not job.thread:
             raise NoThread("a thread for scripts did not start in time")
         raise Expired(job.stack())
+
+    async def _find_place(self, job: _Job, timeout: float) -> None:
+        with anyio.move_on_after(timeout) as wait:
+            await self._places.acquire()
+        if wait.cancelled_caught:
+            raise NoThread("no thread for scripts was free in time")
+        try:
+            # Whoever had the place before may have left it hanging.
+            job.is_trial = job.is_trial or self._check_room()
+            await self._do(job, timeout)
+        finally:
+            self._places.release()
 
     async def _do(self, job: _Job, timeout: float) -> None:
         self._start(job)
@@ -150,9 +171,24 @@ class ScriptThreads:
         finally:
             self._write_off_unless_finished(job)
 
-    def _check_room(self) -> None:
-        if len(self._hanging) >= self._size:
+    def _check_room(self) -> bool:
+        """See whether there is a thread to be had. True where it is only to find out whether others would still hang."""
+        if len(self._hanging) < self._size:
+            return False
+        if anyio.current_time() < self._next_trial or len(self._hanging) + len(self._given_up) >= MOST:
             raise NoThread(f"{len(self._hanging)} threads for scripts hang")
+        self._next_trial = math.inf
+        return True
+
+    def _end_trial(self, job: _Job) -> None:
+        if job.finished:
+            with self._lock:
+                self._given_up |= self._hanging
+                self._hanging.clear()
+            self._pause = FIRST_TRIAL
+        else:
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._next_trial = anyio.current_time() + self._pause
 
     def _start(self, job: _Job) -> None:
         with self._lock:
@@ -181,15 +217,21 @@ class ScriptThreads:
         with self._lock:
             job.finished = True
             self._hanging.discard(job)
-            goes_on = not self._closed
+            self._given_up.discard(job)
+            if not self._hanging:
+                self._pause = FIRST_TRIAL
+            goes_on = not self._closed and self._idle < self._size
             self._idle += goes_on
         job.tell()
         return goes_on
 
     def _write_off_unless_finished(self, job: _Job) -> None:
         with self._lock:
-            if not job.finished:
-                self._hanging.add(job)
+            if job.finished:
+                return
+            self._hanging.add(job)
+            if len(self._hanging) == self._size:
+                self._next_trial = anyio.current_time() + self._pause
 
     def close(self) -> None:
         """Let the threads end: now where they are idle, and when they come back where they hang."""

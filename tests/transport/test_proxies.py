@@ -16,6 +16,7 @@ from gatekeep.transport._codec_strict import StrictCodec
 from gatekeep.transport._forwarding import REMEMBERED, SHOWN, Forwarding
 from gatekeep.transport._proxies import (
     HIDDEN,
+    LONGEST_CHAIN,
     VALUES,
     Doubt,
     Origin,
@@ -492,6 +493,14 @@ def test_a_field_of_commas_is_read_in_no_time() -> None:
     ):
         doubted(f"X-Forwarded-For: {value}", f"X-Forwarded-Proto: {value}")
         doubted(f"Forwarded: {value}", f"X-Forwarded-Port: {value}", named=named)
+
+
+def test_a_chain_is_followed_as_far_as_any_is_long() -> None:
+    proxies = [f"10.0.{number}.1" for number in range(1, LONGEST_CHAIN)]
+    assert told(f"X-Forwarded-For: 6.6.6.6, 192.0.2.1, {', '.join(proxies)}").client == ("192.0.2.1", None)
+    endless = told(f"X-Forwarded-For: 6.6.6.6, 10.0.0.9, {', '.join(proxies)}")
+    assert endless.client == ("10.0.0.9", None)
+    assert dict(endless.fields or ())["x-forwarded-for"].count(",") == LONGEST_CHAIN - 1
 
 
 # --- who is trusted

@@ -30,6 +30,10 @@ Client = tuple[str, int | None]
 Fields = Sequence[tuple[str, str]]
 
 
+LONGEST_CHAIN = 64
+"""Proxies that are followed. A client whose address is among the trusted ones could list thousands, each to be looked up."""
+
+
 class Origin(NamedTuple):
     """Where a request comes from and what it was asked as.
 
@@ -137,7 +141,7 @@ class _Reading:
     def _walk(self, elements: Sequence[str], node_of: Callable[[str], Node | None], name: str) -> str:
         """Follow the chain of proxies, the nearest first. Returns what was believed, in the field's own order."""
         believed: list[str] = []
-        for self._steps, element in enumerate(elements, 1):
+        for self._steps, element in enumerate(elements[:LONGEST_CHAIN], 1):
             node = node_of(element)
             if node is None:
                 self.doubts.append(Doubt(name, element))
