@@ -10,7 +10,7 @@ from typing import Any, cast
 import attrs
 
 from gatekeep._errors import SettingsError
-from gatekeep.settings._units import parse_duration, parse_size
+from gatekeep.settings._units import parse_duration, parse_size, parse_whole
 
 
 @attrs.frozen
@@ -86,6 +86,13 @@ class Spec:
         return {"seconds": "90 or 1m30s", "bytes": "1024 or 8MiB"}.get(self.unit, "")
 
 
+LONGEST = 10**9
+"""Seconds, some thirty years: clocks of the system have ends. Who means never says 0, or `math.inf`."""
+
+LARGEST = 1 << 60
+"""What any other number may be: messages between processes hold 64 bits."""
+
+
 def _check(name: str, value: object, spec: Spec) -> None:
     if spec.pattern and not re.fullmatch(spec.pattern, cast("str", value)):
         raise SettingsError(f"{dashed(name)} = {value!r}: allowed is {spec.allowed()}")
@@ -97,6 +104,11 @@ def _check(name: str, value: object, spec: Spec) -> None:
     # The negated form refuses NaN too.
     if not number >= spec.least or (spec.most is not None and number > spec.most):
         raise SettingsError(f"{dashed(name)} = {value}: allowed is {spec.allowed()}")
+    longest = LONGEST if spec.unit == "seconds" else LARGEST
+    if longest < number < math.inf:
+        raise SettingsError(
+            f"{dashed(name)} = {value}: allowed is {spec.least:g} to {longest} {spec.unit}".rstrip()
+        )
 
 
 def plain_type(attribute: attrs.Attribute[Any]) -> type | None:
@@ -162,7 +174,7 @@ def number_of(attribute: attrs.Attribute[Any], text: str) -> int | float:
             return parse_duration(text) if wants_float else int(parse_duration(text))
         if spec.unit == "bytes":
             return parse_size(text)
-        return float(text) if wants_float else int(text)
+        return float(text) if wants_float else parse_whole(text)
     except (ValueError, OverflowError):
         example = f", such as {spec.example()}" if spec.example() else ""
         raise SettingsError(
