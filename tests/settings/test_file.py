@@ -158,9 +158,41 @@ def test_a_projects_file_that_has_nothing_for_us_is_no_affair_of_ours(text: str 
     assert find_file() == ""
 
 
-def test_a_folder_of_that_name_is_no_file() -> None:
-    Path("gatekeep.toml").mkdir()
-    assert find_file() == ""
+def test_what_has_our_name_and_is_no_file_is_not_passed_over() -> None:
+    Path("gatekeep.toml").mkdir()  # as Docker does where the file to be mounted is missing
+    assert find_file() == "gatekeep.toml"
+    Path("gatekeep.toml").rmdir()
+    Path("gatekeep.toml").symlink_to("nowhere")
+    assert find_file() == "gatekeep.toml"
+    with pytest.raises(SettingsError, match=r"^config = 'gatekeep.toml': No such file or directory$"):
+        read_file(find_file())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[tool.gatekeep]\nthreads =", b"[tool.gatekeep.groups.a]\nx = '\xff'", "[[ tool . gatekeep.mounts]]\n="],
+)
+def test_a_projects_file_that_cannot_be_read_but_is_meant_for_us_is_not_passed_over(
+    text: str | bytes,
+) -> None:
+    Path("pyproject.toml").write_bytes(text.encode() if isinstance(text, str) else text)
+    assert find_file() == "pyproject.toml"
+    assert refusal(text, "pyproject.toml").startswith("pyproject.toml: it is no TOML: ")
+
+
+def test_a_file_is_looked_for_in_the_folder_that_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "gatekeep.toml").touch()
+    assert (find_file(), find_file(str(folder))) == ("", "gatekeep.toml")
+
+
+def test_the_mark_with_which_windows_begins_a_text_is_nothing() -> None:
+    assert written(b"\xef\xbb\xbfthreads = 3\r\n") == written("threads = 3")
+
+
+def test_a_variables_name_has_no_equals_sign() -> None:
+    assert refusal('[env]\n"A=B" = "c"') == "gatekeep.toml: env.A=B: allowed is a name without ="
 
 
 # --- what cannot be
