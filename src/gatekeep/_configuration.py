@@ -91,6 +91,7 @@ class Sources:
             )
         _check_binds(layers)
         settings = self._with_variables(settings_from(layers), server.env_file)
+        _check_spool(settings.http.spool_dir, layers)
         used = {bind.address for bind in (*settings.binds, *settings.health_binds)}
         if unused := [str(bind) for bind in self.inherited if bind.address not in used]:
             reason = "the settings say where to listen"
@@ -194,13 +195,24 @@ def _check_prefix(typed: Layer, found: Sequence[Layer]) -> None:
 
 def _check_binds(layers: Sequence[Layer]) -> None:
     """Raise `SettingsError` if the highest place that says where to listen says: nowhere. (A gateway in a program may.)"""
-    said = [
-        (layer.place, value) for layer in layers for name, value in layer.values.items()
-        if plain_name(name) == "binds"
-    ]  # fmt: skip
-    if said and said[-1][1] in ([], ()):
-        place, value = said[-1]
-        raise SettingsError(f"{place}: bind = {value!r}: at least one address is needed")
+    for layer in reversed(layers):
+        for name, value in layer.values.items():
+            if plain_name(name) == "binds":
+                if value in ([], ()):
+                    raise SettingsError(f"{layer.place}: bind = {value!r}: at least one address is needed")
+                return
+
+
+def _check_spool(folder: str, layers: Sequence[Layer]) -> None:
+    """Raise `SettingsError` unless temporary files can be made there: each larger request would be answered 507."""
+    if not folder or (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
+        return
+    places = [
+        layer.place for layer in layers if any(plain_name(name) == "spool_dir" for name in layer.values)
+    ]
+    place = f"{places[-1]}: " if places and places[-1] else ""
+    why = "it may not be written to" if os.path.isdir(folder) else "there is no such folder"
+    raise SettingsError(f"{place}spool-dir = {folder!r}: {why}")
 
 
 def _replaced(layers: Sequence[Layer]) -> tuple[list[Layer], list[Note]]:

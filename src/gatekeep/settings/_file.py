@@ -17,7 +17,7 @@ PROJECT = "pyproject.toml"
 def find_file(folder: str = "") -> str:
     """The name of the file that is read where none is named; empty where there is none in the folder (the present one).
 
-    What is there by our own name is meant for us, whatever it is: a link that leads nowhere, or a folder, which Docker makes where
+    What is there by our own name is meant for us, whatever it is: a link that leads nowhere, a folder, as Docker makes one where
     the file to be mounted is missing, is refused when it is read, and does not pass for no settings at all.
     """
     if os.path.lexists(os.path.join(folder, OWN_NAME)):
