@@ -203,6 +203,21 @@ def test_check_tells_why_a_script_that_decides_cannot_be_loaded(
     assert done.stderr.splitlines()[-1] == f"gatekeep: cannot start: auth-script of /inside: {line}"
 
 
+def test_check_tells_what_another_server_understands_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "site.py").write_text("def application(environ, start_response): ...\n")
+    done = command(
+        tmp_path, "check", "site.py", "--preload", "-t", "30", "--log-level", "critical", UVICORN_PORT="80"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    said = [line for line in done.stdout.splitlines() if line.startswith("! ")]
+    assert [line.split(":")[0] for line in said] == [
+        "! log-level = 'critical' is taken as 'error'",
+        "! -t is taken as request-timeout",
+        "! --preload is ignored",
+        "! $UVICORN_PORT is not read; use $GATEKEEP_BIND",
+    ]
+
+
 def test_check_loads_each_script_once_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "site.py").write_text("def application(environ, start_response): ...\n")
     (tmp_path / "gatekeep.toml").write_text(SCRIPTS)
