@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import attrs
@@ -119,6 +119,15 @@ def plain_type(attribute: attrs.Attribute[Any]) -> type | None:
     return int if kind == (int | None) else kind
 
 
+WORDS: Mapping[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text (in quotes)",
+}
+"""Types of settings, as people write their values in files."""
+
+
 def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     kind = plain_type(attribute)
     if value is None and attribute.default is None:
@@ -127,9 +136,18 @@ def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -
         pass
     elif isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and type(value) is bool)):
         raise SettingsError(
-            f"{dashed(attribute.name)} = {value!r}: a value of type {kind.__name__} is needed"
+            f"{dashed(attribute.name)} = {value!r}: {_needed(kind, attribute.metadata['spec'])}"
         )
     _check(attribute.name, value, attribute.metadata["spec"])
+
+
+def _needed(kind: type, spec: Spec) -> str:
+    """What is needed in place of a value of another type, in the words of files rather than of Python."""
+    is_bounded = spec.described or spec.choices or spec.least is not None
+    allowed = f": {spec.allowed()}" if is_bounded else ""
+    if spec.example():
+        allowed += f", such as {spec.example()}"
+    return f"{WORDS.get(kind, f'a value of type {kind.__name__}')} is needed{allowed}"
 
 
 def _read(value: object, field: attrs.Attribute[Any]) -> object:
