@@ -22,7 +22,7 @@ from gatekeep.settings._embedded import REFUSED
 from gatekeep.settings._file import read_file
 from gatekeep.settings._layers import settings_from
 from gatekeep.settings._profiles import PROFILES
-from gatekeep.settings._spec import Spec, plain_type
+from gatekeep.settings._spec import LARGEST, LONGEST, Spec, plain_type
 
 STARTER = """
 app = "mysite.wsgi:application"
@@ -412,13 +412,13 @@ def _values(field: attrs.Attribute[Any]) -> st.SearchStrategy[Any]:
     if spec.choices:
         return st.sampled_from(spec.choices)
     if kind is int:
-        least, most = int(spec.least or 0), int(spec.most) if spec.most is not None else 1 << 80
+        least, most = int(spec.least or 0), int(spec.most) if spec.most is not None else LARGEST
         if field.name == "stack_size":
             return st.one_of(st.just(0), st.integers(32768, most))
         return st.one_of(none, st.integers(least, min(most, least + 100)), st.integers(least, most))
     if kind is float:
         ordinary = st.floats(0, 1000, allow_nan=False)
-        return st.one_of(none, st.just(0.0), ordinary, st.floats(0, allow_nan=False, allow_infinity=True))
+        return st.one_of(none, st.just(0.0), ordinary, st.floats(0, LONGEST), st.just(math.inf))
     return st.nothing()
 
 
@@ -442,7 +442,7 @@ _SURROUNDINGS = st.builds(
 @given(
     profile=st.sampled_from(sorted(PROFILES)),
     options=st.fixed_dictionaries({}, optional=_FIELDS),
-    delay=st.floats(0, allow_nan=False),
+    delay=st.floats(0, LONGEST) | st.just(math.inf),
     surroundings=_SURROUNDINGS,
 )
 def test_whatever_the_settings_are_they_are_explained(

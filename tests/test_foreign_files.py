@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from gatekeep.settings._uwsgi import UWSGI
 
 GUNICORN = """
 import os
+from itertools import pairwise
 import threading
 
 helper = 3
@@ -432,3 +434,20 @@ def test_it_can_be_named_in_the_environment(tmp_path: Path) -> None:
         configuration = Sources(options_of(""), environment, str(tmp_path)).read()
         assert configuration.settings.groups[0].threads == 3
         assert configuration.translation is not None
+
+
+def test_variables_that_grow_beyond_any_memory_are_refused_at_once(tmp_path: Path) -> None:
+    lines = ["[uwsgi]", "a = 0123456789", *(f"{b} = {f'%({a})' * 10}" for a, b in pairwise("abcdefghijkl"))]
+    with pytest.raises(SettingsError, match=r"uwsgi.ini:\d+: it comes to more than 65536 characters$"):
+        read(tmp_path, "uwsgi.ini", "\n".join(lines), "apps:hello")
+
+
+def test_a_child_that_a_gunicorn_configuration_forks_does_not_answer_for_it(tmp_path: Path) -> None:
+    forks = "import os, time\nif not os.fork():\n    time.sleep(0.2)\nworkers = 3\n"
+    found = read(tmp_path, "gunicorn.conf.py", forks, "apps:hello")
+    assert found.settings.groups[0].processes == 3
+
+
+def test_a_value_that_is_no_plain_data_is_named_as_its_type(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"gunicorn.conf.py: processes = object: "):
+        read(tmp_path, "gunicorn.conf.py", "workers = object()", "apps:hello")

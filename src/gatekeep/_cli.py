@@ -115,14 +115,15 @@ def serve(**options: Any) -> None:
 def check(**options: Any) -> None:
     """Read all settings, load the applications in real daemon processes, and end. Nothing listens meanwhile.
 
-    Takes what `gatekeep serve` takes. Exit status: 0 all is well, 2 a setting is wrong, 3 an application does not load; the
-    reason is told, and the application's own traceback. It warns of settings that are in each other's way.
+    Takes what `gatekeep serve` takes. Exit status: 0 all is well, 2 a setting is wrong, 3 an application or script does not load;
+    the reason is told, and its own traceback. It warns of settings that are in each other's way.
     """
     # Here, since no server has to wait for it at its start.
-    from gatekeep._check import load_all
+    from gatekeep._check import load_all, load_scripts
     from gatekeep._explain import explain as explained
     from gatekeep._explain_view import render_warnings
     from gatekeep._surroundings import read_surroundings
+    from gatekeep.settings._understood import described_note
 
     configuration = _sources(options).read(enter_folder)
     _choose_loop(configuration.server.loop)
@@ -131,6 +132,10 @@ def check(**options: Any) -> None:
         load_times[loaded.group] = loaded.load_time
         apps = ", ".join(loaded.apps)
         write(f"group {loaded.group}: {apps} loads in {loaded.load_time:.2f} s\n")
+    for event, fields in configuration.notes:
+        write(f"! {described_note(event, fields)}\n")
+    for script in load_scripts(configuration.settings):
+        write(f"script {script} loads\n")
     surroundings = msgspec.structs.replace(read_surroundings(), load_times=load_times)
     write(render_warnings(explained(configuration.settings, surroundings)))
     write(f"{configuration.file or 'all settings'}: fine\n")

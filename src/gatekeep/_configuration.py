@@ -12,7 +12,7 @@ from gatekeep._errors import SettingsError
 from gatekeep._handover import VARIABLE
 from gatekeep._options import options_of, typed_foreign, typed_layer
 from gatekeep._trust import parse_network
-from gatekeep.settings._bind import Bind, parse_bind
+from gatekeep.settings._bind import Bind, BindKind
 from gatekeep.settings._declared import plain_name
 from gatekeep.settings._env_file import read_variables
 from gatekeep.settings._environment import ARGUMENTS, CONFIG, FROM, environment_layers
@@ -67,12 +67,13 @@ class Sources:
         """
         typed, lines = self._typed()
         spoken = [*environment_layers(self.environment, frozenset({VARIABLE})), *lines, typed]
-        self._enter(server_settings_from(_replaced(spoken)[0]).chdir, enter)
-        path = self._file()
+        chdir = server_settings_from(_replaced(spoken)[0]).chdir
+        self._enter(chdir, enter)
+        path, shown = self._file(os.path.join(self.folder, chdir))
         translation = self.translated()
         if translation is not None:
             translation.check()
-        found = [read_file(path)] if path else []
+        found = [read_file(path, shown)] if path else []
         _check_prefix(typed, found)
         theirs = [] if translation is None else [translation.layer]
         layers, notes = _replaced([*self._defaults(), *theirs, *found, *spoken])
@@ -82,20 +83,20 @@ class Sources:
             *unread(self.environment),
         ]
         server = server_settings_from(layers)
-        if path:
-            path = os.path.abspath(path)
         if path or translation:
             self._enter(server.chdir, enter)
         if not any("app" in layer.values or layer.groups or layer.mounts for layer in layers):
             raise SettingsError(
                 "app is needed: name it (mysite.wsgi:application), or put it into gatekeep.toml"
             )
+        _check_binds(layers)
         settings = self._with_variables(settings_from(layers), server.env_file)
+        _check_spool(settings.http.spool_dir, layers)
         used = {bind.address for bind in (*settings.binds, *settings.health_binds)}
         if unused := [str(bind) for bind in self.inherited if bind.address not in used]:
             reason = "the settings say where to listen"
             notes.append(("socket.unused", {"addresses": unused, "reason": reason}))
-        return Configuration(settings, server, path, tuple(notes), translation)
+        return Configuration(settings, server, path and os.path.abspath(path), tuple(notes), translation)
 
     def translated(self) -> Translation | None:
         """What the configuration of another server came to, whether it can be served or not; None where none was named.
@@ -120,13 +121,22 @@ class Sources:
         every = [*([options_of(text)] if text else []), self.options]
         return [note for options in every for note in typed_foreign(options).notes]
 
-    def _file(self) -> str:
+    def _file(self, present: str) -> tuple[str, str]:
+        """The file's path, and its name for people; empty where there is none.
+
+        Args:
+            present: where it is looked for if none is named: not where the program is, which a file may have sent elsewhere.
+        """
         chosen = self._named("config", CONFIG)
         if chosen.startswith(("python:", "file:")) or chosen.endswith((".py", ".ini")):
             raise SettingsError(
                 f"config = {chosen!r}: allowed is a TOML file; another server's configuration is --from FILE"
             )
-        return os.path.join(self.folder, chosen) if chosen else find_file()
+        if chosen:
+            path = os.path.join(self.folder, chosen)
+            return path, path
+        name = find_file(present)
+        return (os.path.join(present, name), name) if name else ("", "")
 
     def _named(self, option: str, variable: str) -> str:
         """A file that was named on the command line, or in the environment; empty where none was."""
@@ -165,7 +175,7 @@ class Sources:
         if self.inherited:
             layers.append(Layer("", {"binds": list(self.inherited)}))
         elif text := self.environment.get("PORT"):
-            layers.append(Layer("$PORT", {"binds": [parse_bind(f"0.0.0.0:{_number('PORT', text)}")]}))
+            layers.append(Layer("$PORT", {"binds": [Bind(BindKind.TCP, "0.0.0.0", _port(text))]}))
         if text := self.environment.get("WEB_CONCURRENCY"):
             layers.append(Layer("$WEB_CONCURRENCY", {"processes": _number("WEB_CONCURRENCY", text)}))
         if (text := self.environment.get("FORWARDED_ALLOW_IPS")) is not None:
@@ -181,6 +191,28 @@ def _check_prefix(typed: Layer, found: Sequence[Layer]) -> None:
         if typed.mounts and layer.mounts is not None:
             prefix = typed.mounts[0]["path"]
             raise SettingsError(f"root-path = {prefix!r}: {layer.place} has a table of mounts: say it there")
+
+
+def _check_binds(layers: Sequence[Layer]) -> None:
+    """Raise `SettingsError` if the highest place that says where to listen says: nowhere. (A gateway in a program may.)"""
+    for layer in reversed(layers):
+        for name, value in layer.values.items():
+            if plain_name(name) == "binds":
+                if value in ([], ()):
+                    raise SettingsError(f"{layer.place}: bind = {value!r}: at least one address is needed")
+                return
+
+
+def _check_spool(folder: str, layers: Sequence[Layer]) -> None:
+    """Raise `SettingsError` unless temporary files can be made there: each larger request would be answered 507."""
+    if not folder or (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
+        return
+    places = [
+        layer.place for layer in layers if any(plain_name(name) == "spool_dir" for name in layer.values)
+    ]
+    place = f"{places[-1]}: " if places and places[-1] else ""
+    why = "it may not be written to" if os.path.isdir(folder) else "there is no such folder"
+    raise SettingsError(f"{place}spool-dir = {folder!r}: {why}")
 
 
 def _replaced(layers: Sequence[Layer]) -> tuple[list[Layer], list[Note]]:
@@ -202,6 +234,13 @@ def _number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise SettingsError(f"${name} = {text[:20]!r}: a number is needed")
     return int(text)
+
+
+def _port(text: str) -> int:
+    number = _number("PORT", text)
+    if number > 65535:
+        raise SettingsError(f"$PORT = {text!r}: allowed is 0 to 65535")
+    return number
 
 
 def _networks(name: str, text: str) -> list[str]:

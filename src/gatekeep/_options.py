@@ -3,6 +3,7 @@ application."""
 
 from __future__ import annotations
 
+import ipaddress
 import shlex
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -37,13 +38,11 @@ def configured(command: Command) -> Command:
         command = click.option(cls=cast("type[click.Option]", lambda *_, made=foreign, **__: made))(command)
     for option in (
         click.option("--factory", is_flag=True, help="APP names a factory: call it for the application."),
-        click.option(
-            "--fd", type=int, metavar="N", help="Listen on this descriptor; the same as --bind fd://N."
-        ),
+        click.option("--fd", metavar="N", help="Listen on this descriptor; the same as --bind fd://N."),
         click.option(
             "--uds", metavar="PATH", help="Listen on this UNIX socket; the same as --bind unix:PATH."
         ),
-        click.option("--port", type=int, metavar="PORT", help="Listen on this port."),
+        click.option("--port", metavar="PORT", help="Listen on this port."),
         click.option(
             "--host", metavar="HOST", help="Listen on this host; with --port the same as --bind HOST:PORT."
         ),
@@ -133,6 +132,13 @@ def typed_layer(options: Mapping[str, Any], place: str = "") -> Layer:
     Raises:
         SettingsError: a value is none of its setting's, or a flag of another server has no meaning here.
     """
+    try:
+        return _typed_layer(options, place)
+    except SettingsError as error:
+        raise SettingsError(f"{place}: {error}" if place else str(error)) from None
+
+
+def _typed_layer(options: Mapping[str, Any], place: str) -> Layer:
     known = declared()
     foreign = typed_foreign(options)
     values: dict[str, Any] = {}
@@ -180,13 +186,33 @@ def _binds(options: Mapping[str, Any]) -> list[Bind]:
     binds = [parse_bind(text) for text in options["binds"]]
     host, port = options["host"], options["port"]
     if host is not None or port is not None:
-        text, number = host or "127.0.0.1", DEFAULT_PORT if port is None else port
-        binds.append(parse_bind(f"[{text}]:{number}" if ":" in text else f"{text}:{number}"))
-    if options["uds"]:
-        binds.append(Bind(BindKind.UNIX, path=options["uds"]))
+        number = DEFAULT_PORT if port is None else _number("port", port, 65535)
+        text = "127.0.0.1" if host is None else _host(host)
+        binds.append(parse_bind(f"{text}:{number}"))
+    if options["uds"] is not None:
+        if not options["uds"]:
+            raise SettingsError("uds = '': allowed is a socket's path")
+        binds.append(parse_bind(f"unix://{options['uds']}"))
     if options["fd"] is not None:
-        binds.append(Bind(BindKind.FD, fd=options["fd"]))
+        binds.append(Bind(BindKind.FD, fd=_number("fd", options["fd"], 2**31 - 1)))
     return binds
+
+
+def _number(name: str, text: str, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= most):
+        raise SettingsError(f"{name} = {text!r}: allowed is 0 to {most}")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    """A host as it stands in an address with a port."""
+    plain = text.removeprefix("[").removesuffix("]")
+    try:
+        return f"[{plain}]" if ipaddress.ip_address(plain).version == 6 else plain
+    except ValueError:
+        if not text or ":" in text:
+            raise SettingsError(f"host = {text!r}: allowed is a name or an address, without a port") from None
+        return text
 
 
 @cache

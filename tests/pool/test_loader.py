@@ -187,3 +187,10 @@ def test_a_script_that_fails_can_be_loaded_again(write: Write) -> None:
     failure("./site_i.py")
     write("site_i.py", APPLICATION.format(name="app") + "# mended\n")
     assert answer(load(parse_app("./site_i.py"))) == b"app"
+
+
+def test_what_a_modules_own_getattr_raises_is_the_applications_fault(write: Write) -> None:
+    write("site_n.py", "def __getattr__(name):\n    raise RuntimeError(name)\n")
+    error = failure("site_n:made")
+    assert str(error) == "site_n:made failed to load: RuntimeError: made"
+    assert "in __getattr__" in error.traceback

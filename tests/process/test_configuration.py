@@ -154,6 +154,88 @@ def test_check_shows_why_an_application_does_not_load(folder: Path) -> None:
     )
 
 
+def test_check_shows_what_a_process_has_said_that_ended_of_itself(tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text("import os\nprint('no database', flush=True)\nos._exit(7)\n")
+    done = command(tmp_path, "check", "leaves.py")
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == [
+        "no database",
+        "gatekeep: cannot start: group default: a process of group default ended before it was ready: exit status 7",
+    ]
+
+
+ALLOWS = "def allow_access(environ, host):\n    return True\n"
+SCRIPTS = """
+app = "site.py"
+[[mounts]]
+access-script = "allows.py"
+[[mounts]]
+path = "/inside"
+access-script = "allows.py"
+auth-script = "users.py"
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "line"),
+    [
+        (None, "there is no users.py"),
+        (
+            "import no_such_module",
+            "users.py failed to load: ModuleNotFoundError: No module named 'no_such_module'",
+        ),
+        ("raise SystemExit(0)", "users.py failed to load: SystemExit: 0"),
+        ("def get_realm_hash(environ, user, realm): ...", "users.py has no check_password"),
+        ("import time\ntime.sleep(60)", "users.py takes longer than script-timeout to load"),
+    ],
+    ids=["missing", "broken", "exits", "without its function", "hangs"],
+)
+def test_check_tells_why_a_script_that_decides_cannot_be_loaded(
+    tmp_path: Path, script: str | None, line: str
+) -> None:
+    (tmp_path / "site.py").write_text("def application(environ, start_response): ...\n")
+    (tmp_path / "gatekeep.toml").write_text(f"script-timeout = 1\n{SCRIPTS}")
+    (tmp_path / "allows.py").write_text(ALLOWS)
+    if script is not None:
+        (tmp_path / "users.py").write_text(script)
+    done = command(tmp_path, "check")
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1] == f"gatekeep: cannot start: auth-script of /inside: {line}"
+
+
+def test_check_tells_what_another_server_understands_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "site.py").write_text("def application(environ, start_response): ...\n")
+    done = command(
+        tmp_path, "check", "site.py", "--preload", "-t", "30", "--log-level", "critical", UVICORN_PORT="80"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    said = [line for line in done.stdout.splitlines() if line.startswith("! ")]
+    assert [line.split(":")[0] for line in said] == [
+        "! log-level = 'critical' is taken as 'error'",
+        "! -t is taken as request-timeout",
+        "! --preload is ignored",
+        "! $UVICORN_PORT is not read; use $GATEKEEP_BIND",
+    ]
+
+
+def test_check_loads_each_script_once_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "site.py").write_text("def application(environ, start_response): ...\n")
+    (tmp_path / "gatekeep.toml").write_text(SCRIPTS)
+    (tmp_path / "allows.py").write_text(ALLOWS)
+    (tmp_path / "users.py").write_text("def check_password(environ, user, password):\n    return False\n")
+    done = command(tmp_path, "check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "script allows.py loads\nscript users.py loads\n" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["check", "serve"])
+def test_a_folder_for_temporary_files_that_there_is_not_is_refused_at_the_start(
+    tmp_path: Path, name: str
+) -> None:
+    done = command(tmp_path, name, "apps:hello", "--spool-dir", "nowhere")
+    assert (done.returncode, done.stderr) == (2, "gatekeep: spool-dir = 'nowhere': there is no such folder\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "line"),
     [

@@ -148,3 +148,27 @@ def test_two_variables_for_one_setting_are_refused_since_their_order_means_nothi
     assert refusal(GATEKEEP_WORKERS="1", GATEKEEP_PROCESSES="2") == line
     line = "$GATEKEEP_BIND: $GATEKEEP_BINDS says it already, by its other name"
     assert refusal(GATEKEEP_BINDS="a:1", GATEKEEP_BIND="a:2") == line
+
+
+@pytest.mark.parametrize("text", ["1_0", "\u0661\u0662", "+5"])
+def test_a_number_is_written_with_digits_alone(text: str) -> None:
+    assert refusal(GATEKEEP_THREADS=text) == f"$GATEKEEP_THREADS: threads = {text!r}: allowed is 1 to 1024"
+
+
+def test_what_kubernetes_and_docker_set_for_a_service_of_our_name_is_not_meant_for_us() -> None:
+    links = {
+        "GATEKEEP_SERVICE_HOST": "10.0.0.1",
+        "GATEKEEP_SERVICE_PORT": "80",
+        "GATEKEEP_SERVICE_PORT_HTTP": "80",
+        "GATEKEEP_PORT": "tcp://10.0.0.1:80",
+        "GATEKEEP_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "GATEKEEP_PORT_80_TCP_PROTO": "tcp",
+        "GATEKEEP_PORT_80_TCP_PORT": "80",
+        "GATEKEEP_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert [*environment_layers(links)] == []
+    assert refusal(GATEKEEP_PORT="80").startswith("$GATEKEEP_PORT: there is no such setting")
+
+
+def test_an_empty_app_or_profile_is_as_good_as_not_set() -> None:
+    assert [*environment_layers({"GATEKEEP_APP": "", "GATEKEEP_PROFILE": ""})] == []

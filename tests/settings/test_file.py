@@ -158,9 +158,41 @@ def test_a_projects_file_that_has_nothing_for_us_is_no_affair_of_ours(text: str 
     assert find_file() == ""
 
 
-def test_a_folder_of_that_name_is_no_file() -> None:
-    Path("gatekeep.toml").mkdir()
-    assert find_file() == ""
+def test_what_has_our_name_and_is_no_file_is_not_passed_over() -> None:
+    Path("gatekeep.toml").mkdir()  # as Docker does where the file to be mounted is missing
+    assert find_file() == "gatekeep.toml"
+    Path("gatekeep.toml").rmdir()
+    Path("gatekeep.toml").symlink_to("nowhere")
+    assert find_file() == "gatekeep.toml"
+    with pytest.raises(SettingsError, match=r"^config = 'gatekeep.toml': No such file or directory$"):
+        read_file(find_file())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[tool.gatekeep]\nthreads =", b"[tool.gatekeep.groups.a]\nx = '\xff'", "[[ tool . gatekeep.mounts]]\n="],
+)
+def test_a_projects_file_that_cannot_be_read_but_is_meant_for_us_is_not_passed_over(
+    text: str | bytes,
+) -> None:
+    Path("pyproject.toml").write_bytes(text.encode() if isinstance(text, str) else text)
+    assert find_file() == "pyproject.toml"
+    assert refusal(text, "pyproject.toml").startswith("pyproject.toml: it is no TOML: ")
+
+
+def test_a_file_is_looked_for_in_the_folder_that_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "gatekeep.toml").touch()
+    assert (find_file(), find_file(str(folder))) == ("", "gatekeep.toml")
+
+
+def test_the_mark_with_which_windows_begins_a_text_is_nothing() -> None:
+    assert written(b"\xef\xbb\xbfthreads = 3\r\n") == written("threads = 3")
+
+
+def test_a_variables_name_has_no_equals_sign() -> None:
+    assert refusal('[env]\n"A=B" = "c"') == "gatekeep.toml: env.A=B: allowed is a name without ="
 
 
 # --- what cannot be
@@ -237,18 +269,18 @@ def test_a_variable_that_no_environment_can_have_is_refused(text: str, line: str
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("threads = '5'", "threads = '5': a value of type int is needed"),
-        ("threads = 5.0", "threads = 5.0: a value of type int is needed"),
-        ("threads = true", "threads = True: a value of type int is needed"),
-        ("threads = [5]", "threads = [5]: a value of type int is needed"),
+        ("threads = '5'", "threads = '5': a whole number is needed: 1 to 1024"),
+        ("threads = 5.0", "threads = 5.0: a whole number is needed: 1 to 1024"),
+        ("threads = true", "threads = True: a whole number is needed: 1 to 1024"),
+        ("threads = [5]", "threads = [5]: a whole number is needed: 1 to 1024"),
         (
             "request-timeout = 1970-01-01",
-            "request-timeout = datetime.date(1970, 1, 1): a value of type float is needed",
+            "request-timeout = datetime.date(1970, 1, 1): a number is needed: 0 seconds or more, such as 90 or 1m30s",
         ),
         ("request-timeout = nan", "request-timeout = nan: allowed is 0 seconds or more"),
-        ("allow-trace = 1", "allow-trace = 1: a value of type bool is needed"),
-        ("allow-trace = 'on'", "allow-trace = 'on': a value of type bool is needed"),
-        ("user = 1000", "user = 1000: a value of type str is needed"),
+        ("allow-trace = 1", "allow-trace = 1: true or false is needed"),
+        ("allow-trace = 'on'", "allow-trace = 'on': true or false is needed"),
+        ("user = 1000", "user = 1000: text (in quotes) is needed: a name or a number"),
         ("app = 5", "app = 5: "),
         ("config = 'x'", "unknown setting config"),
         ("path = '/x'", "unknown setting path"),

@@ -249,3 +249,29 @@ def test_nothing_to_serve_is_refused() -> None:
     assert (
         refusal(Layer("file", {}, {"site": {}})) == "file: groups.site: app is needed: what shall be served?"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("timeout", "request-timeout"),
+        ("max_requests", "maximum-requests"),
+        ("keep-alive", "keep-alive-timeout"),
+        ("workers_max_rss", "memory-limit"),
+        ("pid", "pid-file"),
+        ("port", "bind"),
+        ("THREADS", "threads"),
+    ],
+)
+def test_another_servers_name_of_a_setting_leads_to_ours(name: str, meant: str) -> None:
+    with pytest.raises(
+        SettingsError, match=rf"^file: unknown setting {name.replace('_', '-')}; did you mean {meant}\?$"
+    ):
+        settings_from([Layer("file", {"app": "a", name: 5})])
+
+
+def test_a_table_of_mounts_without_any_application_is_named() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^file: groups.default: app is needed, or one for each of its mounts$"
+    ):
+        settings_from([Layer("file", mounts=[{"path": "/x"}])])

@@ -76,3 +76,69 @@ def test_every_places_name_is_in_what_is_said_of_it(read: Read, tmp_path: Path) 
         with pytest.raises(SettingsError) as refused:
             read(flags, file, **environment)
         assert str(refused.value).endswith(f"{place}: threads = 0: allowed is 1 to 1024")
+
+
+def refusal(read: Read, *arguments: str, **environment: str) -> str:
+    with pytest.raises(SettingsError) as refused:
+        read(*arguments, **environment)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ("--threads x", "threads = 'x': allowed is 1 to 1024"),
+        ("-t x", "request-timeout = 'x': allowed is 0 seconds or more, such as 90 or 1m30s"),
+        ("--port 99999", "port = '99999': allowed is 0 to 65535"),
+        ("-b x:y:z", "bind = 'x:y:z': allowed is "),
+    ],
+)
+def test_a_wrong_flag_names_the_variable_that_it_stands_in(read: Read, flags: str, line: str) -> None:
+    assert refusal(read, flags).startswith(line)
+    assert refusal(read, GATEKEEP_CMD_ARGS=flags).startswith(f"$GATEKEEP_CMD_ARGS: {line}")
+
+
+def test_a_port_that_there_is_not_is_named_by_its_variable(read: Read) -> None:
+    assert refusal(read, PORT="70000") == "$PORT = '70000': allowed is 0 to 65535"
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ("--port 8_0", "port = '8_0': allowed is 0 to 65535"),
+        ("--port \u0668\u0660", "port = '\u0668\u0660': allowed is 0 to 65535"),
+        ("--fd -1", "fd = '-1': allowed is 0 to 2147483647"),
+        ("--uds ''", "uds = '': allowed is a socket's path"),
+        ("--host ''", "host = '': allowed is a name or an address, without a port"),
+        ("--host 1.2.3.4:80", "host = '1.2.3.4:80': allowed is a name or an address, without a port"),
+        ("-b unix:/tmp/\udcff", "bind = 'unix:/tmp/\\udcff': allowed is "),
+        ("-b :80 -b 0.0.0.0:80", "bind = '0.0.0.0:80': it is given twice; allowed is each address once"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused_before_anything_starts(
+    read: Read, flags: str, line: str
+) -> None:
+    assert refusal(read, flags).startswith(line)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_a_host_may_be_an_ipv6_address(read: Read, host: str) -> None:
+    assert [str(bind) for bind in read(f"--host {host} --port 80").settings.binds] == ["[::1]:80"]
+
+
+def test_a_gateway_that_listens_nowhere_is_refused(read: Read) -> None:
+    assert refusal(read, "", f"{FILE}bind = []") == "gatekeep.toml: bind = []: at least one address is needed"
+    assert refusal(read, GATEKEEP_BIND=",") == "$GATEKEEP_BIND: bind = (): at least one address is needed"
+    assert read("-b :80", f"{FILE}bind = []").settings.binds
+
+
+def test_a_file_that_sends_the_gateway_elsewhere_is_found_again(
+    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "gatekeep.toml").write_text(f"{FILE}threads = 9")
+    (tmp_path / "gatekeep.toml").write_text(f"{FILE}threads = 2\nchdir = 'sub'")
+    sources = Sources(options_of(""), {}, str(tmp_path))
+    first = sources.read(monkeypatch.chdir)
+    assert first.settings.groups[0].threads == 2
+    assert sources.read() == first, "a SIGHUP reads it again"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from gatekeep import Settings, SettingsError
-from gatekeep.settings._units import parse_duration, parse_size, show_duration, show_size
+from gatekeep.settings._units import parse_duration, parse_size, parse_whole, show_duration, show_size
 
 SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 BYTES = {"k": 1 << 10, "M": 1 << 20, "g": 1 << 30, "T": 1 << 40}
@@ -207,3 +207,39 @@ def test_a_text_that_is_no_such_number_is_refused_with_an_example(
     said = str(refused.value)
     assert line is None or said == line
     assert ": allowed is 0 " in said
+
+
+# --- whole numbers, and what is too large
+
+
+@pytest.mark.parametrize("text", ["1_0", "+5", "\u0661\u0662", "\uff19", "5.0", "1e1", "0x5", ""])
+def test_a_whole_number_is_written_with_digits_alone(text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        parse_whole(text)
+
+
+@pytest.mark.parametrize(("text", "number"), [("5", 5), ("-5", -5), (" 5 ", 5), ("007", 7)])
+def test_a_whole_number_is_read(text: str, number: int) -> None:
+    assert parse_whole(text) == number
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 400 + "d"])
+def test_digits_that_come_to_no_number_do_not_mean_for_ever(text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    "name", ["inactivity_timeout", "request_timeout", "keep_alive_timeout", "shutdown_delay"]
+)
+def test_no_duration_is_longer_than_clocks_can_tell(name: str) -> None:
+    assert Settings.for_app("apps:hello", **{name: 10**9})
+    with pytest.raises(SettingsError, match=r"= 1000000001: allowed is 0 to 1000000000 seconds$"):
+        Settings.for_app("apps:hello", **{name: 10**9 + 1})
+
+
+@pytest.mark.parametrize("name", ["maximum_requests", "memory_limit", "limit_request_body"])
+def test_no_number_is_larger_than_messages_can_hold(name: str) -> None:
+    assert Settings.for_app("apps:hello", **{name: 1 << 60})
+    with pytest.raises(SettingsError, match=r"allowed is 0 to 1152921504606846976"):
+        Settings.for_app("apps:hello", **{name: (1 << 60) + 1})

@@ -15,6 +15,7 @@ from gatekeep._frames import Decoder
 from gatekeep.lifecycle import _control
 from gatekeep.lifecycle._control import DaemonSettings, Kind, Stacks, Why
 from gatekeep.lifecycle._drain import Order
+from gatekeep.pool._hop import LONGEST_POLL
 
 
 class Control:
@@ -76,9 +77,10 @@ class Control:
         """What has come: the gateway's orders (its own end is one), and the numbers of signals.
 
         Args:
-            timeout: seconds to wait for it; None for ever.
+            timeout: seconds to wait for it, 24 days at most; None for ever.
         """
-        for fd, _ in self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000):
+        pause = None if timeout is None else min(max(0.0, timeout) * 1000, LONGEST_POLL)
+        for fd, _ in self._poll.poll(pause):
             if fd == self._wake_reader:
                 yield from os.read(fd, 64)
             else:

@@ -114,7 +114,10 @@ def _attribute(module: ModuleType, target: AppTarget) -> Any:
     for name in names:
         found: Any = module
         for part in name.split("."):
-            found = getattr(found, part, None)
+            try:
+                found = getattr(found, part, None)
+            except BaseException as error:  # a module may have a `__getattr__` of its own
+                raise _application_error(target, error) from error
         if found is not None:
             return found
     raise LoadError(

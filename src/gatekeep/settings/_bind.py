@@ -53,6 +53,9 @@ _TCP = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?)\]|(?P<host>(?![0-9]+$)[^:\[\]/]*))(?::(?P<port>[0-9]{1,5}))?"
 )
 
+_UNNAMEABLE = re.compile("[\0\ud800-\udfff]")
+"""What stands in no address that others are told: bytes that are no UTF-8 are surrogates in Python's texts."""
+
 DEFAULT_PORT = 8000
 
 PROXY_PROTOCOLS = ("off", "v1", "v2", "auto")
@@ -76,10 +79,10 @@ def _parse_address(text: str, given: str, name: str) -> Bind:
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         path = path[2:] if path.startswith("//") else path
-        if path:
+        if path and not _UNNAMEABLE.search(path):
             return Bind(BindKind.UNIX, path=path)
     elif text.startswith("fd://"):
-        if text[5:].isascii() and text[5:].isdigit():
+        if text[5:].isascii() and text[5:].isdigit() and len(text) < 15:
             return Bind(BindKind.FD, fd=int(text[5:]))
     elif (found := _TCP.fullmatch(text)) and text:
         port = int(found["port"]) if found["port"] else DEFAULT_PORT

@@ -58,6 +58,17 @@ def check_known(names: Iterable[str]) -> None:
             raise unknown(name, [*known, "profile"])
 
 
+@cache
+def _of_other_servers() -> Mapping[str, str]:
+    """Settings by the long flags that other servers have for them."""
+    found: dict[str, str] = {}
+    for name, (_, attribute) in declared().items():
+        spec = attribute.metadata["spec"]
+        flags = [*spec.aliases, *(flag for alias in spec.foreign for flag in alias.flags if not alias.value)]
+        found |= {flag.removeprefix("--"): name for flag in flags if flag.startswith("--")}
+    return found | dict.fromkeys(("host", "port", "uds", "fd"), "binds")
+
+
 def unknown(name: str, known: Iterable[str]) -> SettingsError:
     """The error that names a setting which does not exist, and the nearest one that does."""
     near = nearest(name, known)
@@ -66,7 +77,14 @@ def unknown(name: str, known: Iterable[str]) -> SettingsError:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The one of these names, or of others that are understood for them, that is most like it; empty where none is."""
+    """The one of these names, or of others that are understood for them, that is most like it; empty where none is.
+
+    Another server's name of a setting (`timeout`, `max_requests`) is that setting's, whatever else it is like.
+    """
     names = [*known]
+    name = name.lower()
+    theirs = _of_other_servers().get(name.replace("_", "-"), "")
+    if theirs in names:
+        return {"binds": "bind", "health_binds": "health_bind"}.get(theirs, theirs)
     others = [each for each, plain in ALIASED.items() if plain in names]
     return next(iter(difflib.get_close_matches(name.replace("-", "_"), [*names, *others], n=1)), "")

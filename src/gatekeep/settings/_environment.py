@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from gatekeep._errors import SettingsError
@@ -12,6 +13,9 @@ from gatekeep.settings._spec import plain_type, value_of
 PREFIX = "GATEKEEP_"
 ARGUMENTS = "GATEKEEP_CMD_ARGS"
 """Flags, as on the command line: what container images need. gunicorn's GUNICORN_CMD_ARGS."""
+
+_LINKS = re.compile(r"GATEKEEP_(SERVICE_(HOST|PORT(_.*)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+"""What Kubernetes and Docker set in every container beside a service that is called gatekeep; GATEKEEP_PORT is an URL then."""
 
 CONFIG, FROM = "GATEKEEP_CONFIG", "GATEKEEP_FROM"
 APP, PROFILE = "GATEKEEP_APP", "GATEKEEP_PROFILE"
@@ -31,6 +35,8 @@ def environment_layers(environment: Mapping[str, str], own: frozenset[str] = fro
     for variable, text in environment.items():
         if not variable.startswith(PREFIX) or variable in own or variable in (ARGUMENTS, CONFIG, FROM):
             continue
+        if _is_link(variable, text) or (variable in (APP, PROFILE) and not text):
+            continue
         name = plain_name(variable.removeprefix(PREFIX).lower())
         if text and seen.setdefault(name, variable) != variable:
             raise SettingsError(f"${variable}: ${seen[name]} says it already, by its other name")
@@ -43,6 +49,10 @@ def environment_layers(environment: Mapping[str, str], own: frozenset[str] = fro
             near = nearest(name, [*known, "app", "profile", "config"])
             hint = f"; did you mean ${PREFIX}{near.upper()}?" if near else ""
             raise SettingsError(f"${variable}: there is no such setting{hint}")
+
+
+def _is_link(variable: str, text: str) -> bool:
+    return bool(_LINKS.fullmatch(variable)) or (variable == f"{PREFIX}PORT" and "://" in text)
 
 
 def _layer(variable: str, name: str, text: str) -> Layer:

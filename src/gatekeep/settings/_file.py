@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from typing import Any
 
@@ -13,27 +14,50 @@ OWN_NAME = "gatekeep.toml"
 PROJECT = "pyproject.toml"
 
 
-def find_file() -> str:
-    """The file that is read where none is named: in the present folder; empty where there is none."""
-    if os.path.isfile(OWN_NAME):
+def find_file(folder: str = "") -> str:
+    """The name of the file that is read where none is named; empty where there is none in the folder (the present one).
+
+    What is there by our own name is meant for us, whatever it is: a link that leads nowhere, a folder, as Docker makes one where
+    the file to be mounted is missing, is refused when it is read, and does not pass for no settings at all.
+    """
+    if os.path.lexists(os.path.join(folder, OWN_NAME)):
         return OWN_NAME
-    if os.path.isfile(PROJECT):
+    path = os.path.join(folder, PROJECT)
+    if os.path.isfile(path):
         try:
-            if _of_project(_parsed(PROJECT)) is not None:
+            if _of_project(_parsed(path, PROJECT)) is not None:
                 return PROJECT
         except SettingsError:
-            pass  # another tool's affair
+            if _names_us(path):
+                return PROJECT
+            # otherwise another tool's affair
     return ""
 
 
-def read_file(path: str) -> Layer:
+def _names_us(path: str) -> bool:
+    """Whether a file that is no TOML has a table for us all the same."""
+    try:
+        with open(path, "rb") as file:
+            return _OUR_TABLE.search(file.read()) is not None
+    except OSError:
+        return False
+
+
+_OUR_TABLE = re.compile(rb"^\s*\[+\s*tool\s*\.\s*[\"']?gatekeep\b", re.MULTILINE)
+
+
+def read_file(path: str, shown: str = "") -> Layer:
     """What a file says.
+
+    Args:
+        shown: its name for people, where that is not its path.
 
     Raises:
         SettingsError: it cannot be read, is no TOML, or has tables where values belong.
     """
-    values: Any = _parsed(path)
-    if os.path.basename(path) == PROJECT:
+    values: Any = _parsed(path, shown or path)
+    is_project, path = os.path.basename(path) == PROJECT, shown or path
+    if is_project:
         values = _of_project(values)
         if not isinstance(values, dict):
             raise SettingsError(f"{path}: there is no table [tool.gatekeep] in it")
@@ -53,14 +77,16 @@ def _of_project(values: dict[str, Any]) -> Any:
     return tool.get("gatekeep") if isinstance(tool, dict) else None
 
 
-def _parsed(path: str) -> dict[str, Any]:
+def _parsed(path: str, shown: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
+            return tomllib.loads(file.read().decode("utf-8-sig"))  # editors of Windows begin with a mark
     except OSError as error:
-        raise SettingsError(f"config = {path!r}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: it is no TOML: {error}") from error
+        raise SettingsError(f"config = {shown!r}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise SettingsError(f"{shown}: it is no TOML: it is no text in UTF-8") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SettingsError(f"{shown}: it is no TOML: {error}") from error
 
 
 def _tables(path: str, value: object, name: str) -> dict[str, dict[str, Any]]:
@@ -79,6 +105,8 @@ def _value(place: str, name: str, value: object) -> object:
     if name != "env":
         raise SettingsError(f"{place}: {name}: a value is needed, not a table")
     for key, each in value.items():
+        if "=" in key:
+            raise SettingsError(f"{place}: env.{key}: allowed is a name without =")
         if isinstance(each, bool) or not isinstance(each, (str, int, float)):
             raise SettingsError(f"{place}: env.{key} = {each!r}: a text or a number is needed")
     return [f"{key}={each}" for key, each in value.items()]

@@ -14,7 +14,7 @@ from gatekeep.settings._spec import Alias, dashed
 from gatekeep.settings._understood import foreign_aliases, prefix_of, watched
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Opaque:
     """A value that is no plain data: a function, a class.
 
@@ -24,6 +24,9 @@ class Opaque:
 
     text: str
     is_callable: bool = False
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 FLAGS: Mapping[str, str] = {

@@ -64,7 +64,10 @@ def settings_from(layers: Sequence[Layer]) -> Settings:
     general = _general(layers)
     place = _last_place(layer.place for layer in layers if layer.groups)
     mapped = _last_place(layer.place for layer in layers if layer.mounts is not None)
-    tables = {"groups": _Said(_groups(layers), place), "mounts": _Said(_mounts(layers), mapped or place)}
+    tables = {
+        "groups": _Said(_groups(layers), place or mapped),
+        "mounts": _Said(_mounts(layers), mapped or place),
+    }
     return _built(
         Settings,
         _share(general, Settings) | tables,

@@ -77,6 +77,14 @@ class Settings:
 
     mounts: tuple[MountSettings, ...] = attrs.field(default=(), converter=tuple[MountSettings, ...])
 
+    @binds.validator
+    def _binds_differ(self, attribute: object, value: tuple[Bind, ...]) -> None:
+        seen = set()
+        for bind in value:
+            if bind.address in seen and (bind.kind is not BindKind.TCP or bind.port):
+                raise SettingsError(f"bind = '{bind}': it is given twice; allowed is each address once")
+            seen.add(bind.address)
+
     @groups.validator
     def _names_differ(self, attribute: object, value: tuple[GroupSettings, ...]) -> None:
         if not value:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import attrs
 
 from gatekeep._errors import SettingsError
-from gatekeep.settings._units import parse_duration, parse_size
+from gatekeep.settings._units import parse_duration, parse_size, parse_whole
 
 
 @attrs.frozen
@@ -86,6 +86,13 @@ class Spec:
         return {"seconds": "90 or 1m30s", "bytes": "1024 or 8MiB"}.get(self.unit, "")
 
 
+LONGEST = 10**9
+"""Seconds, some thirty years: clocks of the system have ends. Who means never says 0, or `math.inf`."""
+
+LARGEST = 1 << 60
+"""What any other number may be: messages between processes hold 64 bits."""
+
+
 def _check(name: str, value: object, spec: Spec) -> None:
     if spec.pattern and not re.fullmatch(spec.pattern, cast("str", value)):
         raise SettingsError(f"{dashed(name)} = {value!r}: allowed is {spec.allowed()}")
@@ -97,6 +104,11 @@ def _check(name: str, value: object, spec: Spec) -> None:
     # The negated form refuses NaN too.
     if not number >= spec.least or (spec.most is not None and number > spec.most):
         raise SettingsError(f"{dashed(name)} = {value}: allowed is {spec.allowed()}")
+    longest = LONGEST if spec.unit == "seconds" else LARGEST
+    if longest < number < math.inf:
+        raise SettingsError(
+            f"{dashed(name)} = {value}: allowed is {spec.least:g} to {longest} {spec.unit}".rstrip()
+        )
 
 
 def plain_type(attribute: attrs.Attribute[Any]) -> type | None:
@@ -107,6 +119,15 @@ def plain_type(attribute: attrs.Attribute[Any]) -> type | None:
     return int if kind == (int | None) else kind
 
 
+WORDS: Mapping[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text (in quotes)",
+}
+"""Types of settings, as people write their values in files."""
+
+
 def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     kind = plain_type(attribute)
     if value is None and attribute.default is None:
@@ -115,9 +136,18 @@ def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -
         pass
     elif isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and type(value) is bool)):
         raise SettingsError(
-            f"{dashed(attribute.name)} = {value!r}: a value of type {kind.__name__} is needed"
+            f"{dashed(attribute.name)} = {value!r}: {_needed(kind, attribute.metadata['spec'])}"
         )
     _check(attribute.name, value, attribute.metadata["spec"])
+
+
+def _needed(kind: type, spec: Spec) -> str:
+    """What is needed in place of a value of another type, in the words of files rather than of Python."""
+    is_bounded = spec.described or spec.choices or spec.least is not None
+    allowed = f": {spec.allowed()}" if is_bounded else ""
+    if spec.example():
+        allowed += f", such as {spec.example()}"
+    return f"{WORDS.get(kind, f'a value of type {kind.__name__}')} is needed{allowed}"
 
 
 def _read(value: object, field: attrs.Attribute[Any]) -> object:
@@ -162,7 +192,7 @@ def number_of(attribute: attrs.Attribute[Any], text: str) -> int | float:
             return parse_duration(text) if wants_float else int(parse_duration(text))
         if spec.unit == "bytes":
             return parse_size(text)
-        return float(text) if wants_float else int(text)
+        return float(text) if wants_float else parse_whole(text)
     except (ValueError, OverflowError):
         example = f", such as {spec.example()}" if spec.example() else ""
         raise SettingsError(

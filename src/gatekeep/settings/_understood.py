@@ -155,3 +155,17 @@ def replacement(name: str, value: object) -> object:
         return value
     plain = value.lower() if name == "log_level" else value
     return REPLACED.get((name, plain), plain)
+
+
+def described_note(event: str, fields: Mapping[str, Any]) -> str:
+    """A note in a line for people."""
+    if event == "environment.unread":
+        rest = [f"use {fields['use']}"] if "use" in fields else []
+        return "; ".join(
+            [f"${fields['variable']} is not read", *rest, *([fields["reason"]] if "reason" in fields else [])]
+        )
+    if event == "setting.differs":
+        return f"{fields['setting']} is taken as {fields['used']}: {fields['meaning']}"
+    if event == "setting.replaced":
+        return f"{dashed(fields['setting'])} = {fields['value']!r} is taken as {fields['used']!r}"
+    return f"{fields['setting']} is ignored: {fields['reason']}" if event == "setting.ignored" else event

@@ -13,6 +13,7 @@ _BYTES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(i?b?)|b)", re.IGNORECASE)
 
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_WHOLE = re.compile(r"-?[0-9]+")
 
 
 def parse_duration(text: str) -> float:
@@ -23,10 +24,29 @@ def parse_duration(text: str) -> float:
     """
     text = text.strip()
     if _NUMBER.fullmatch(text):
-        return float(text)
+        return _finite(float(text), text)
     if not _DURATION.fullmatch(text):
         raise ValueError(text)
-    return math.fsum(float(number) * _SECONDS[unit] for number, unit in _STEP.findall(text))
+    return _finite(math.fsum(float(number) * _SECONDS[unit] for number, unit in _STEP.findall(text)), text)
+
+
+def _finite(seconds: float, text: str) -> float:
+    """So many digits that they come to no number mean nothing, and not for ever."""
+    if seconds == math.inf:
+        raise ValueError(text)
+    return seconds
+
+
+def parse_whole(text: str) -> int:
+    """A whole number as people write it: `int()` takes `1_0`, `+5` and the digits of every script, too.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = text.strip()
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
 
 
 def parse_size(text: str) -> int:

@@ -13,6 +13,8 @@ from gatekeep._errors import SettingsError
 _PLACES = re.compile(r"%\(([^()]+)\)|\$\(([^()]+)\)|%([a-zA-Z%])")
 _LOGIC = re.compile(r"if-.*|endif|for|endfor|for-.*|ini|xml|yaml|yml|json|include|inherit|config")
 _DEEPEST = 20
+_LONGEST = 65536
+"""Characters of a value: ten variables, each ten times the one before, are more than any memory."""
 
 
 @attrs.frozen
@@ -98,7 +100,10 @@ class IniText:
             used.add(name)
             return self._expanded(values[name], values, used, line, depth + 1)
 
-        return _PLACES.sub(put, value)
+        expanded = _PLACES.sub(put, value)
+        if len(expanded) > _LONGEST:
+            raise self._error(line, f"it comes to more than {_LONGEST} characters")
+        return expanded
 
     def _magic(self) -> Mapping[str, str]:
         """uWSGI's magic variables."""
