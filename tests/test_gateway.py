@@ -436,6 +436,14 @@ def test_another_thread_may_be_in_a_hurry_while_it_stops(in_thread: Any) -> None
     assert time.monotonic() - began < 20
 
 
+def test_what_is_asked_of_a_gateway_that_has_stopped_does_nothing(in_thread: Any) -> None:
+    with in_thread(Gateway(settings())) as served:
+        assert served.reload() == 1
+    served.hurry()
+    assert served.reload() == 0
+    assert served.statistics().in_flight == 0
+
+
 def test_twenty_times_started_and_stopped_leave_nothing(run_folder: Path) -> None:
     threads = set(threading.enumerate())
 

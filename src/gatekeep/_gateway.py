@@ -351,9 +351,12 @@ class Gateway:
         with anyio.CancelScope(shield=True) as self._hurry:
             if self._hurried:
                 self._hurry.cancel()
-            await shop.announce_close(self.settings.shutdown_delay)
-            await shop.close()
-            await stop_groups(self._groups)
+            try:
+                await shop.announce_close(self.settings.shutdown_delay)
+                await shop.close()
+                await stop_groups(self._groups)
+            finally:
+                self._hurry = None  # whoever is in a hurry later finds nothing to do
 
     def _most_connections(self, host: Host) -> int:
         """As many as the settings allow, and the descriptors: a client with a request needs one for its hop, and maybe a file."""
@@ -376,7 +379,8 @@ class Gateway:
         Their successors import the application anew. Returns at once, with the number of processes that will be replaced. With
         `serving_in_thread` any other thread may call it. Nothing happens while the gateway does not serve, or stops: 0.
         """
-        return self._portal.call(self._reload_now) if self._portal is not None else self._reload_now()
+        portal = self._portal
+        return portal.call(self._reload_now) if portal is not None else self._reload_now()
 
     def _reload_now(self) -> int:
         if self._state == STOPPING:
@@ -385,8 +389,9 @@ class Gateway:
 
     def hurry(self) -> None:
         """Make the stop that is under way, or comes, wait for nothing. With `serving_in_thread` any thread may call it."""
-        if self._portal is not None:
-            self._portal.start_task_soon(self._hurry_now)
+        portal = self._portal
+        if portal is not None:
+            portal.start_task_soon(self._hurry_now)
         else:
             self._hurry_now()
 
