@@ -436,6 +436,16 @@ def test_another_thread_may_be_in_a_hurry_while_it_stops(in_thread: Any) -> None
     assert time.monotonic() - began < 20
 
 
+def test_a_second_try_to_serve_from_a_thread_takes_nothing_from_the_first(in_thread: Any) -> None:
+    gateway = Gateway(settings())
+    with in_thread(gateway) as served:
+        with pytest.raises(RuntimeError, match="serves already"), in_thread(gateway):
+            pytest.fail("it was entered")
+        assert served.reload() == 1
+        with Client(address_of(served)) as client:
+            assert client.get("/plain").status == 200
+
+
 def test_what_is_asked_of_a_gateway_that_has_stopped_does_nothing(in_thread: Any) -> None:
     with in_thread(Gateway(settings())) as served:
         assert served.reload() == 1

@@ -245,8 +245,7 @@ class Gateway:
             SettingsError: there is no such user, group or folder, or this process may not give its processes what is asked for.
             RuntimeError: this gateway serves already.
         """
-        if self._is_serving:
-            raise RuntimeError("this gateway serves already; make another one")
+        self._check_idle()
         self._is_serving, self._hurried = True, False
         host = RealHost(self._inherited)
         self._loop = running_loop()
@@ -269,6 +268,10 @@ class Gateway:
             self._stop_requested = self._front = None
         if error is not None:
             raise error
+
+    def _check_idle(self) -> None:
+        if self._is_serving:
+            raise RuntimeError("this gateway serves already; make another one")
 
     async def _prepare(self, host: RealHost) -> None:
         for name, value in self.settings.trusts_anybody().items():
@@ -405,8 +408,9 @@ class Gateway:
         """The same for a program without an event loop: one is run in a thread of its own.
 
         Raises:
-            CannotStart, SettingsError: as `serving`.
+            CannotStart, SettingsError, RuntimeError: as `serving`.
         """
+        self._check_idle()  # before the portal of the one that serves is lost
         with anyio.from_thread.start_blocking_portal(backend, backend_options) as portal:
             self._portal = portal
             try:
