@@ -132,6 +132,11 @@ async def test_several_gateways_serve_at_once_in_one_program() -> None:
     assert bodies == [b"Hello, world!", b"app"] * 2
 
 
+async def test_what_is_no_settings_is_refused_with_what_to_write() -> None:
+    with pytest.raises(TypeError, match=r"Settings\.for_app"):
+        Gateway("mysite.wsgi")  # type: ignore[arg-type]
+
+
 async def test_a_gateway_serves_once_at_a_time() -> None:
     gateway = Gateway(settings())
     async with gateway.serving() as served:

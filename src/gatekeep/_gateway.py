@@ -138,6 +138,10 @@ class Gateway:
         inherited: Mapping[str, Sequence[int]] = MappingProxyType({}),
         may_fail: Collection[str] = (),
     ) -> None:
+        if not isinstance(settings, Settings):
+            raise TypeError(
+                f"Gateway takes Settings, such as Settings.for_app('mysite.wsgi'), not {settings!r}"
+            )
         self.settings = settings
         self._inherited = inherited
         self._may_fail = frozenset(may_fail)
