@@ -231,6 +231,16 @@ async def test_the_standard_librarys_validator_takes_the_environ() -> None:
         ({"path": "/app/b", "root_path": "/app/"}, "/app", "/b"),
         ({"path": "/b", "root_path": "/app"}, "/app", "/b"),
         ({"path": "/application", "root_path": "/app"}, "/app", "/application"),
+        ({"path": "/pre/app/b", "root_path": "/pre/app", "app_root_path": "/pre"}, "/pre/app", "/b"),
+        ({"path": "/app/b", "root_path": "/pre/app", "app_root_path": "/pre"}, "/pre/app", "/b"),
+        ({"path": "/app", "root_path": "/pre/app", "app_root_path": "/pre"}, "/pre/app", ""),
+        (
+            {"path": "/application", "root_path": "/pre/app", "app_root_path": "/pre"},
+            "/pre/app",
+            "/application",
+        ),
+        ({"path": "/b", "root_path": "/pre", "app_root_path": "/pre"}, "/pre", "/b"),
+        ({"path": "/app/b", "root_path": "/app", "app_root_path": ""}, "/app", "/b"),
         ({"path": "/é"}, "", "/Ã©"),
         ({"path": "/é/x", "root_path": "/é"}, "/Ã©", "/x"),
         ({"path": "/a%b", "raw_path": b"/a%25b"}, "", "/a%b"),
@@ -259,6 +269,9 @@ async def test_where_the_application_is_mounted_and_the_rest_of_the_path(
         ({"headers": [(b"content-length", b"1001")]}, 413),
         ({"headers": [(b"expect", b"miracles")]}, 417),
         ({"headers": [(b"transfer-encoding", b"gzip")]}, 501),
+        ({"path": "plain"}, 400),
+        ({"path": "http://test/plain"}, 400),
+        ({"path": "*"}, 400),
         ({"method": "CONNECT"}, 501),
         ({"method": "TRACE"}, 405),
     ],
@@ -267,11 +280,12 @@ async def test_what_our_own_front_refuses_of_a_head_is_refused_here_too(
     changes: Message, status: int
 ) -> None:
     async with mounted(limit_request_body=1000) as (gateway, log):
-        server = await ask(gateway, "/plain", **changes)
+        path = changes.get("path", "/plain")
+        server = await ask(gateway, **{"path": path} | changes)
         assert (server.status, server.complete) == (status, True)
         assert server.fields["content-length"] == str(len(server.body))
         assert ("allow" in server.fields) == (status == 405)
-        record = await finished(log, "/plain")
+        record = await finished(log, path)
         assert (record["outcome"], record["status"]) == ("refused", status)
         assert gateway.statistics().in_flight == 0
 

@@ -378,6 +378,12 @@ def test_an_embedded_group_is_said_to_do_without_most_of_it() -> None:
         assert all(name in text for name in names)
 
 
+def test_where_no_group_has_processes_the_stop_kills_none() -> None:
+    explanation = explain(embedded())
+    assert moments(explanation.stop) == [(0.0, "", 0), (15.0, "graceful-timeout", 503)]
+    assert "a thread that is stuck is left behind" in " ".join(render(explanation).split())
+
+
 def test_what_is_off_in_an_embedded_group_are_settings_of_groups() -> None:
     known = {field.name.replace("_", "-") for field in attrs.fields(GroupSettings)}
     named = [name for names in EMBEDDED_OFF.values() for name in names]

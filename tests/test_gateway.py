@@ -132,6 +132,11 @@ async def test_several_gateways_serve_at_once_in_one_program() -> None:
     assert bodies == [b"Hello, world!", b"app"] * 2
 
 
+async def test_what_is_no_settings_is_refused_with_what_to_write() -> None:
+    with pytest.raises(TypeError, match=r"Settings\.for_app"):
+        Gateway("mysite.wsgi")  # type: ignore[arg-type]
+
+
 async def test_a_gateway_serves_once_at_a_time() -> None:
     gateway = Gateway(settings())
     async with gateway.serving() as served:
@@ -434,6 +439,24 @@ def test_another_thread_may_be_in_a_hurry_while_it_stops(in_thread: Any) -> None
     impatient.join()
     assert raised == []
     assert time.monotonic() - began < 20
+
+
+def test_a_second_try_to_serve_from_a_thread_takes_nothing_from_the_first(in_thread: Any) -> None:
+    gateway = Gateway(settings())
+    with in_thread(gateway) as served:
+        with pytest.raises(RuntimeError, match="serves already"), in_thread(gateway):
+            pytest.fail("it was entered")
+        assert served.reload() == 1
+        with Client(address_of(served)) as client:
+            assert client.get("/plain").status == 200
+
+
+def test_what_is_asked_of_a_gateway_that_has_stopped_does_nothing(in_thread: Any) -> None:
+    with in_thread(Gateway(settings())) as served:
+        assert served.reload() == 1
+    served.hurry()
+    assert served.reload() == 0
+    assert served.statistics().in_flight == 0
 
 
 def test_twenty_times_started_and_stopped_leave_nothing(run_folder: Path) -> None:

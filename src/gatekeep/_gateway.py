@@ -142,6 +142,10 @@ class Gateway:
         inherited: Mapping[str, Sequence[int]] = MappingProxyType({}),
         may_fail: Collection[str] = (),
     ) -> None:
+        if not isinstance(settings, Settings):
+            raise TypeError(
+                f"Gateway takes Settings, such as Settings.for_app('mysite.wsgi'), not {settings!r}"
+            )
         self.settings = settings
         self._inherited = inherited
         self._may_fail = frozenset(may_fail)
@@ -249,8 +253,7 @@ class Gateway:
             SettingsError: there is no such user, group or folder, or this process may not give its processes what is asked for.
             RuntimeError: this gateway serves already.
         """
-        if self._is_serving:
-            raise RuntimeError("this gateway serves already; make another one")
+        self._check_idle()
         self._is_serving, self._hurried = True, False
         host = RealHost(self._inherited)
         self._loop = running_loop()
@@ -273,6 +276,10 @@ class Gateway:
             self._stop_requested = self._front = None
         if error is not None:
             raise error
+
+    def _check_idle(self) -> None:
+        if self._is_serving:
+            raise RuntimeError("this gateway serves already; make another one")
 
     async def _prepare(self, host: RealHost) -> None:
         for name, value in self.settings.trusts_anybody().items():
@@ -355,9 +362,12 @@ class Gateway:
         with anyio.CancelScope(shield=True) as self._hurry:
             if self._hurried:
                 self._hurry.cancel()
-            await shop.announce_close(self.settings.shutdown_delay)
-            await shop.close()
-            await stop_groups(self._groups)
+            try:
+                await shop.announce_close(self.settings.shutdown_delay)
+                await shop.close()
+                await stop_groups(self._groups)
+            finally:
+                self._hurry = None  # whoever is in a hurry later finds nothing to do
 
     def _most_connections(self, host: Host) -> int:
         """As many as the settings allow, and the descriptors: a client with a request needs one for its hop, and maybe a file."""
@@ -380,7 +390,8 @@ class Gateway:
         Their successors import the application anew. Returns at once, with the number of processes that will be replaced. With
         `serving_in_thread` any other thread may call it. Nothing happens while the gateway does not serve, or stops: 0.
         """
-        return self._portal.call(self._reload_now) if self._portal is not None else self._reload_now()
+        portal = self._portal
+        return portal.call(self._reload_now) if portal is not None else self._reload_now()
 
     def _reload_now(self) -> int:
         if self._state == STOPPING:
@@ -413,8 +424,9 @@ class Gateway:
 
     def hurry(self) -> None:
         """Make the stop that is under way, or comes, wait for nothing. With `serving_in_thread` any thread may call it."""
-        if self._portal is not None:
-            self._portal.start_task_soon(self._hurry_now)
+        portal = self._portal
+        if portal is not None:
+            portal.start_task_soon(self._hurry_now)
         else:
             self._hurry_now()
 
@@ -428,8 +440,9 @@ class Gateway:
         """The same for a program without an event loop: one is run in a thread of its own.
 
         Raises:
-            CannotStart, SettingsError: as `serving`.
+            CannotStart, SettingsError, RuntimeError: as `serving`.
         """
+        self._check_idle()  # before the portal of the one that serves is lost
         with anyio.from_thread.start_blocking_portal(backend, backend_options) as portal:
             self._portal = portal
             try:

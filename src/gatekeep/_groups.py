@@ -38,7 +38,7 @@ from gatekeep.transport._scripts import Choice, Scripts
 if TYPE_CHECKING:
     from gatekeep._embedded import EmbeddedSupervisor
 
-LATE = 10.0
+LATE = 5.0
 """Seconds that a group may take longer to start than another one, before that is served without it."""
 
 

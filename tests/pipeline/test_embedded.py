@@ -676,6 +676,7 @@ def test_a_stop_that_is_in_a_hurry_waits_for_nobody(loop: str, gate: Gate) -> No
             wait_until(lambda: gate.entered == ["/stuck"])
             site.gateway.hurry()
             stack.close()
+    assert [event["path"] for event in site.log.find(event="group.thread_left")] == ["/stuck"]
     gate.open()
     wait_until(lambda: not threads_of_ours())
 

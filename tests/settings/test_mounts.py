@@ -170,6 +170,23 @@ def test_a_table_that_makes_no_sense_is_refused(
     assert refusal(groups, mounts).startswith(line)
 
 
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"groups": SITE}, "groups = GroupSettings("),
+        ({"groups": None}, "groups = None: a list of gatekeep.GroupSettings is needed"),
+        ({"groups": "site"}, "groups = 'site': a list of gatekeep.GroupSettings is needed"),
+        ({"groups": [{"name": "site"}]}, "groups = [{'name': 'site'}]: a list of gatekeep.GroupSettings is needed"),
+        ({"groups": [SITE], "mounts": mount("/a")}, "mounts = MountSettings("),
+        ({"groups": [SITE], "mounts": [{"path": "/a"}]}, "mounts = [{'path': '/a'}]: a list of gatekeep.MountSettings"),
+    ],
+)  # fmt: skip
+def test_what_is_no_list_of_groups_or_mounts_is_refused(given: dict[str, Any], line: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        Settings(**given)
+    assert str(raised.value).startswith(line)
+
+
 def test_a_mounts_application_is_judged_as_any() -> None:
     with pytest.raises(SettingsError, match=r"^app = '1:2': allowed is module:callable"):
         mount(app="1:2")

@@ -167,7 +167,8 @@ def stop(settings: Settings) -> Timeline:
 
 def _stop(settings: Settings) -> Iterator[Moment]:
     delay, graceful = settings.shutdown_delay, settings.graceful_timeout
-    shutdown = max(group.shutdown_timeout for group in settings.groups)
+    shutdowns = [group.shutdown_timeout for group in settings.groups if not group.is_embedded]
+    then = "processes must end" if shutdowns else "a thread that is stuck is left behind"
     if delay:
         yield Moment(at=0.0, what="readiness probes get 503; everything is served on")
     yield Moment(
@@ -179,8 +180,11 @@ def _stop(settings: Settings) -> Iterator[Moment]:
         at=delay + graceful,
         setting="graceful-timeout",
         status=Stopped.status,
-        what=f"for what has not begun, {ProcessLost.status} for what has; processes must end",
+        what=f"for what has not begun, {ProcessLost.status} for what has; {then}",
     )
-    yield Moment(
-        at=delay + graceful + shutdown, setting="shutdown-timeout", what="what is left of them is killed"
-    )
+    if shutdowns:
+        yield Moment(
+            at=delay + graceful + max(shutdowns),
+            setting="shutdown-timeout",
+            what="what is left of them is killed",
+        )

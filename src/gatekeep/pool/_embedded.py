@@ -151,9 +151,9 @@ class Embedded:
         return not self._living() and (self._service is None or self._farewell.is_over())
 
     def left(self) -> Sequence[Thread]:
-        """The threads that have not ended."""
+        """The threads that have not ended because of what they run. (One that is idle ends as soon as it wakes.)"""
         numbers = {worker.number for worker in self._living()}
-        return [thread for thread in self.stacks() if thread.number in numbers]
+        return [thread for thread in self.stacks() if thread.number in numbers and thread.request]
 
     def _living(self) -> list[Worker]:
         return [worker for worker in self._crew.workers if worker.thread and worker.thread.is_alive()]

@@ -6,8 +6,8 @@ allowed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import attrs
 
@@ -21,8 +21,26 @@ from gatekeep.settings._mount import MountSettings
 from gatekeep.settings._reload import ReloadSettings
 from gatekeep.settings._spec import Alias, Spec, never_if_zero, setting
 
+T = TypeVar("T")
+
 APACHE_TIMEOUT = 60.0
 """Seconds: the default of Apache's Timeout, which in embedded mode governs what socket-timeout and its kin do otherwise."""
+
+
+def _groups(value: Iterable[GroupSettings]) -> tuple[GroupSettings, ...]:
+    return _all_of("groups", value, GroupSettings)
+
+
+def _mounts(value: Iterable[MountSettings]) -> tuple[MountSettings, ...]:
+    return _all_of("mounts", value, MountSettings)
+
+
+def _all_of(name: str, value: Iterable[T], kind: type[T]) -> tuple[T, ...]:
+    """Programs give these, so they may be anything."""
+    each = tuple(value) if isinstance(value, Iterable) else None
+    if each is None or not all(isinstance(item, kind) for item in each):
+        raise SettingsError(f"{name} = {value!r}: a list of gatekeep.{kind.__name__} is needed")
+    return each
 
 
 @attrs.frozen(kw_only=True)
@@ -73,9 +91,9 @@ class Settings:
     )
     http: HttpSettings = attrs.field(factory=HttpSettings)
     reload: ReloadSettings = attrs.field(factory=ReloadSettings)
-    groups: tuple[GroupSettings, ...] = attrs.field(converter=tuple[GroupSettings, ...])
+    groups: tuple[GroupSettings, ...] = attrs.field(converter=_groups)
 
-    mounts: tuple[MountSettings, ...] = attrs.field(default=(), converter=tuple[MountSettings, ...])
+    mounts: tuple[MountSettings, ...] = attrs.field(default=(), converter=_mounts)
 
     @binds.validator
     def _binds_differ(self, attribute: object, value: tuple[Bind, ...]) -> None:

@@ -550,6 +550,9 @@ def _check(head: Head, fields: list[tuple[str, str]], *, allow_trace: bool) -> N
     """
     if not _is_token(head.method) or not _is_target(head.target):
         raise Refused(HTTPStatus.BAD_REQUEST, "a malformed method or request-target")
+    if not head.path.startswith("/") and (head.path != "*" or head.method != "OPTIONS"):
+        # Servers hand on whatever stands there, `GET http://example.com/` whole.
+        raise Refused(HTTPStatus.BAD_REQUEST, "a request-target that is no path")
     if head.method == "CONNECT":
         raise Refused(HTTPStatus.NOT_IMPLEMENTED, "CONNECT: this is no tunnel")
     if head.method == "TRACE" and not allow_trace:
@@ -569,21 +572,39 @@ def _path_of(scope: Scope) -> tuple[bytes, str]:
     raw = bytes(scope.get("raw_path") or b"").partition(b"?")[0]
     decoded = unquote_to_bytes(raw)
     if decoded.decode("utf-8", "replace") == path:
-        return decoded, raw.decode("latin-1")
+        return decoded, raw.decode("latin-1") or "/"
     decoded = path.encode("utf-8", "surrogatepass")
     return decoded, quote_from_bytes(decoded, safe="/*~!$&'()+,;=:@") or "/"
 
 
 def _places(scope: Scope) -> tuple[str, str]:
-    """SCRIPT_NAME and PATH_INFO. `path` has `root_path` at its beginning, or, from older servers, has not."""
+    """SCRIPT_NAME and PATH_INFO.
+
+    `path` has `root_path` at its beginning, or, from older servers, has not. Where a proxy has taken its own part away and
+    the server's `root_path` names that, a mount of Starlette's adds to it what still stands in `path`; its `app_root_path` tells
+    the two apart.
+    """
     path = _path_of(scope)[0].decode("latin-1")
-    root = scope.get("root_path", "").encode("utf-8", "surrogatepass").decode("latin-1").strip("/")
-    root = f"/{root}" if root else ""
-    if path == root or path.startswith(f"{root}/"):
+    root = _root(scope.get("root_path", ""))
+    taken_away = _root(scope.get("app_root_path", ""))
+    within = root[len(taken_away) :] if taken_away and _is_below(taken_away, root) else root
+    if _is_below(root, path):
         path = path[len(root) :]
+    elif _is_below(within, path):
+        path = path[len(within) :]
     if path == "*" or not (path or root):
         path = "/"
     return root, path
+
+
+def _root(text: str) -> str:
+    """A path that others stand below, as latin-1 text with a slash at its beginning and none at its end; empty for all."""
+    root = text.encode("utf-8", "surrogatepass").decode("latin-1").strip("/")
+    return f"/{root}" if root else ""
+
+
+def _is_below(root: str, path: str) -> bool:
+    return path == root or path.startswith(f"{root}/")
 
 
 def _server(server: Sequence[Any] | None, scheme: str) -> tuple[str, str]:
