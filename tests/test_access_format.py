@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from gatekeep import SettingsError
-from gatekeep._access_format import AccessFormat, escaped
+from gatekeep._access_format import AccessFormat, Moment, escaped
 
 COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 GRANIANS = '[%(time)s] %(addr)s - "%(method)s %(path)s %(protocol)s" %(status)d %(dt_ms).3f'
@@ -33,7 +33,7 @@ EVENT = {
 REFUSED = {
     "client": "unix", "method": "", "path": "", "protocol": "", "status": 400, "pid": 0, "bytes_out": 0, "duration": 0.0,
 }  # fmt: skip
-NOW = datetime(2026, 11, 24, 10, 0, 0, tzinfo=timezone(timedelta(hours=-3, minutes=-30)))
+NOW = Moment(datetime(2026, 11, 24, 10, 0, 0, tzinfo=timezone(timedelta(hours=-3, minutes=-30))))
 
 
 def line(text: str, event: dict[str, Any] = EVENT, **changes: Any) -> str:

@@ -18,7 +18,7 @@ from gatekeep._errors import SettingsError
 Event = Mapping[str, Any]
 """The fields of `request.finished`."""
 
-Text = Callable[[Event, datetime], str]
+Text = Callable[[Event, "Moment"], str]
 Number = Callable[[Event], float]
 
 NOTHING = "-"
@@ -34,6 +34,24 @@ _ATOM = re.compile(
 )
 _BEGIN = re.compile(r"%(?:\([^()]*\)?)?.?")
 """What is shown of something that should have been one."""
+
+
+class Moment:
+    """A time as formats have it, worked out once for all the requests of its second.
+
+    Args:
+        now: the time, with its zone.
+
+    Attributes:
+        common: it in the common log format.
+    """
+
+    __slots__ = ("common", "now")
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        # Not by strftime alone: a month's name is the locale's there.
+        self.common = f"[{now.day:02d}/{_MONTHS[now.month - 1]}/{now.year:04d}:{now:%H:%M:%S %z}]"
 
 
 # --- what the atoms stand for
@@ -62,13 +80,8 @@ def _request_line(event: Event) -> str:
     return f"{event['method']} {_target(event)} {event['protocol']}"
 
 
-def _common_time(_: Event, now: datetime) -> str:
-    # Not by strftime: a month's name is the locale's there.
-    return f"[{now.day:02d}/{_MONTHS[now.month - 1]}/{now.year:04d}:{now:%H:%M:%S %z}]"
-
-
-def _beginning(event: Event, now: datetime) -> str:
-    return f"{now - timedelta(seconds=event['duration']):%Y-%m-%d %H:%M:%S %z}"
+def _beginning(event: Event, ended: Moment) -> str:
+    return f"{ended.now - timedelta(seconds=event['duration']):%Y-%m-%d %H:%M:%S %z}"
 
 
 def _phrase(event: Event) -> str:
@@ -90,19 +103,19 @@ def _field(of: str, name: str) -> Text:
 _TEXTS: Mapping[str, Text] = {
     # gunicorn
     "h": _of(_host),
-    "l": lambda event, now: NOTHING,
+    "l": lambda event, ended: NOTHING,
     "u": _of(lambda event: event.get("user")),
-    "t": _common_time,
+    "t": lambda event, ended: ended.common,
     "r": _of(_request_line),
     "m": _of(lambda event: event["method"]),
     "U": _of(lambda event: event["path"]),
-    "q": lambda event, now: _query(event),
+    "q": lambda event, ended: _query(event),
     "H": _of(lambda event: event["protocol"]),
     "s": _of(lambda event: event["status"]),
     "b": _of(lambda event: event["bytes_out"]),
     "f": _field("request_headers", "referer"),
     "a": _field("request_headers", "user-agent"),
-    "L": lambda event, now: f"{event['duration']:.6f}",
+    "L": lambda event, ended: f"{event['duration']:.6f}",
     "p": _of(lambda event: event["pid"] and f"<{event['pid']}>"),
     # hypercorn
     "R": _of(_request_line),
@@ -113,12 +126,12 @@ _TEXTS: Mapping[str, Text] = {
     "addr": _of(_host),
     "time": _beginning,
     "path": _of(lambda event: event["path"]),
-    "query_string": lambda event, now: _query(event),
+    "query_string": lambda event, ended: _query(event),
     "method": _of(lambda event: event["method"]),
     "scheme": _of(lambda event: event.get("scheme")),
     "protocol": _of(lambda event: event["protocol"]),
     "status": _of(lambda event: event["status"]),
-    "dt_ms": lambda event, now: f"{event['duration'] * 1000:.3f}",
+    "dt_ms": lambda event, ended: f"{event['duration'] * 1000:.3f}",
 }
 
 _NUMBERS: Mapping[str, Number] = {
@@ -184,13 +197,13 @@ class AccessFormat:
             raise SettingsError(f"{self._complaint}: allowed is printable text, and tabs")
         self._parse(text)
 
-    def render(self, event: Event, now: datetime) -> str:
+    def render(self, event: Event, ended: Moment) -> str:
         """A request's line, without its end.
 
         Args:
-            now: the time that the request has ended at, with its zone.
+            ended: when the request has ended.
         """
-        return "".join([piece(event, now) for piece in self._pieces])
+        return "".join([piece(event, ended) for piece in self._pieces])
 
     def _parse(self, text: str) -> None:
         place = 0
@@ -208,7 +221,7 @@ class AccessFormat:
 
     def _add_literal(self, text: str) -> None:
         if text:
-            self._pieces.append(lambda event, now: text)
+            self._pieces.append(lambda event, ended: text)
 
     def _piece(self, atom: re.Match[str]) -> Text:
         name, width = atom["name"], f"{atom['flags']}{atom['width']}"
@@ -218,7 +231,7 @@ class AccessFormat:
                 raise self._refused(f"{atom[0]} is {'unknown' if self._text(name) is None else 'no number'}")
             precision = f".{atom['precision']}" if atom["precision"] else ""
             self.needs_url |= name in _OF_THE_URL
-            return lambda event, now: f"%{width}{precision}{atom['kind']}" % number(event)
+            return lambda event, ended: f"%{width}{precision}{atom['kind']}" % number(event)
         read = self._text(name)
         if read is None:
             raise self._refused(f"{atom[0]} is unknown")
@@ -235,7 +248,7 @@ class AccessFormat:
             self.request_fields["user-agent"] = None
         number = _NUMBERS.get(name)
         if name not in _TEXTS and number is not None:
-            return lambda event, now: str(number(event))
+            return lambda event, ended: str(number(event))
         return _TEXTS.get(name)
 
     def _bracketed(self, name: str, kind: str) -> Text | None:
@@ -268,8 +281,8 @@ def _broken(text: str, place: int) -> str:
 def _written(read: Text, width: str, precision: int | None) -> Text:
     # Cut first: an escape that is cut in half would take the character behind it along.
     if not width and precision is None:
-        return lambda event, now: escaped(read(event, now))
-    return lambda event, now: f"%{width}s" % escaped(read(event, now)[:precision])
+        return lambda event, ended: escaped(read(event, ended))
+    return lambda event, ended: f"%{width}s" % escaped(read(event, ended)[:precision])
 
 
 _are_plain = re.compile(r"[ !#-\[\]-~]*+").fullmatch

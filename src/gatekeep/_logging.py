@@ -113,16 +113,21 @@ class AccessRenderer:
     """A request's line in a format of the user's, all others as `render` has them."""
 
     def __init__(self, text: str, render: Any) -> None:
-        from gatekeep._access_format import AccessFormat
+        from gatekeep._access_format import AccessFormat, Moment
 
-        self._format = AccessFormat("access-log-format", text)
+        self._format, self._moment_of = AccessFormat("access-log-format", text), Moment
         self._render = render
+        self._second, self._moment = 0, Moment(datetime.now().astimezone())
 
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
         if event["event"] != "request.finished":
             rendered: bytes = self._render(logger, method, event)
             return rendered
-        return self._format.render(event, datetime.now().astimezone()).encode()
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._moment = self._moment_of(datetime.fromtimestamp(second).astimezone())
+        return self._format.render(event, self._moment).encode()
 
 
 class ConsoleRenderer:
