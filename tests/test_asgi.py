@@ -197,6 +197,18 @@ async def test_the_environ_is_what_pep_3333_says() -> None:
     assert "CONTENT_LENGTH" not in environ
 
 
+async def test_records_have_what_the_settings_ask_for() -> None:
+    asked = {"log_url": True, "log_request_headers": "referer", "log_response_headers": "content-type"}
+    async with mounted(**asked) as (gateway, log):
+        await ask(gateway, "/plain?x", scheme="https", headers=[(b"referer", b"http://x/")])
+        record = await finished(log, "/plain")
+        assert (record["scheme"], record["target"]) == ("https", "/plain?x")
+        assert record["request_headers"] == {"referer": "http://x/"}
+        assert record["response_headers"].keys() == {"content-type"}
+        assert (await ask(gateway, "/bad", headers=[(b"content-length", b"x")])).status == 400
+        assert (await finished(log, "/bad"))["target"] == "/bad"
+
+
 async def test_a_scope_that_says_no_more_than_it_must_will_do() -> None:
     scope = {
         "type": "http",

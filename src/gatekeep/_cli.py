@@ -88,7 +88,13 @@ def serve(**options: Any) -> None:
     server = configuration.server
     loop = _choose_loop(server.loop)
     log_file = LogFile(server.log_file)
-    logger, writer = make_logger(server.log_level, server.log_format, log_file.fd, access=server.access_log)
+    logger, writer = make_logger(
+        server.log_level,
+        server.log_format,
+        log_file.fd,
+        access=server.access_log,
+        access_format=server.access_log_format,
+    )
     try:
         for event, fields in configuration.notes:
             logger.warning(event, **fields)

@@ -92,6 +92,8 @@ class Sources:
         _check_binds(layers)
         settings = self._with_variables(settings_from(layers), server.env_file)
         _check_spool(settings.http.spool_dir, layers)
+        if server.access_log and server.access_log_format:
+            settings = _with_fields(settings, server.access_log_format)
         used = {bind.address for bind in (*settings.binds, *settings.health_binds)}
         if unused := [str(bind) for bind in self.inherited if bind.address not in used]:
             reason = "the settings say where to listen"
@@ -183,6 +185,20 @@ class Sources:
                 Layer("$FORWARDED_ALLOW_IPS", {"trusted_proxies": _networks("FORWARDED_ALLOW_IPS", text)})
             )
         return layers
+
+
+def _with_fields(settings: Settings, access_log_format: str) -> Settings:
+    """The settings, with records that have what the format of their lines needs."""
+    from gatekeep._access_format import AccessFormat
+
+    its, http = AccessFormat("access-log-format", access_log_format), settings.http
+    http = attrs.evolve(
+        http,
+        log_url=http.log_url or its.needs_url,
+        log_request_headers=(*http.log_request_headers, *its.request_fields),
+        log_response_headers=(*http.log_response_headers, *its.response_fields),
+    )
+    return attrs.evolve(settings, http=http)
 
 
 def _check_prefix(typed: Layer, found: Sequence[Layer]) -> None:

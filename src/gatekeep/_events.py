@@ -99,6 +99,7 @@ class Record:
             and what was done about it.
         body_in, body_out: bytes of bodies, decoded, from and to the client.
         memory_growth: bytes by which its process's resident memory grew while it ran, where that is more than 1 MiB.
+        more: further fields of the canonical event, by name; None where there are none.
     """
 
     __slots__ = (
@@ -116,6 +117,7 @@ class Record:
         "group",
         "memory_growth",
         "method",
+        "more",
         "number",
         "outcome",
         "path",
@@ -142,12 +144,17 @@ class Record:
         self.action: Action | None = None
         self.stage = _PARSE
         self.outcome: Outcome | None = None
+        self.more: dict[str, Any] | None = None
         self.status = self.pid = self.attempts = self.body_in = self.body_out = self.memory_growth = 0
         self.thread = -1
 
     def describe(self, method: str, path: str, protocol: str) -> None:
         """What was asked, as far as it is known."""
         self.method, self.path, self.protocol = method, path, protocol
+
+    def note(self, more: dict[str, Any]) -> None:
+        """Further fields of the canonical event."""
+        self.more = more if self.more is None else self.more | more
 
     def failed(self, outcome: Outcome, reason: str, timer: str, action: Action, now: float) -> None:
         """It came to no good end."""
@@ -186,6 +193,8 @@ class Record:
             fields["peer"] = self.peer
         if self.memory_growth:
             fields["memory_growth"] = self.memory_growth
+        if self.more is not None:
+            fields |= self.more
         return fields
 
     def _usual_fields(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import MutableMapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -108,6 +109,27 @@ def _to_json(_: Any, __: str, event: MutableMapping[str, Any]) -> bytes:
     return _encode(event)
 
 
+class AccessRenderer:
+    """A request's line in a format of the user's, all others as `render` has them."""
+
+    def __init__(self, text: str, render: Any) -> None:
+        from gatekeep._access_format import AccessFormat, Moment
+
+        self._format, self._moment_of = AccessFormat("access-log-format", text), Moment
+        self._render = render
+        self._second, self._moment = 0, Moment(datetime.now().astimezone())
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
+        if event["event"] != "request.finished":
+            rendered: bytes = self._render(logger, method, event)
+            return rendered
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._moment = self._moment_of(datetime.fromtimestamp(second).astimezone())
+        return self._format.render(event, self._moment).encode()
+
+
 class ConsoleRenderer:
     """For people: a line an event, a request's line short, tracebacks below."""
 
@@ -151,18 +173,23 @@ def _without_access(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutable
     return event
 
 
-def make_logger(level: str, log_format: str, fd: int, *, access: bool = True) -> tuple[Logger, LineWriter]:
+def make_logger(
+    level: str, log_format: str, fd: int, *, access: bool = True, access_format: str = ""
+) -> tuple[Logger, LineWriter]:
     """A logger that writes to a descriptor, and its writer, to be closed last.
 
     Args:
         level: debug, info, warning or error: what is below it costs nothing.
         log_format: `json`, `console`, or `auto`: console on a terminal, JSON otherwise.
         access: whether each request's canonical event is written.
+        access_format: the format of its line (`_access_format`); empty for that of all others.
     """
     writer, is_terminal = LineWriter(fd), os.isatty(fd)
     if log_format == "auto":
         log_format = "console" if is_terminal else "json"
     renderer: Any = ConsoleRenderer(colors=is_terminal) if log_format == "console" else _to_json
+    if access_format:
+        renderer = AccessRenderer(access_format, renderer)
     logger = structlog.wrap_logger(
         writer,
         processors=[*([] if access else [_without_access]), _level_and_time, renderer],

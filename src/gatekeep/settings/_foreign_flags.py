@@ -79,9 +79,7 @@ NO_ASGI = (
 THREADS_ONLY = "the application runs in threads here: raise threads, and take out monkey-patching"
 LOG_IS_ONE = "requests are logged where all is: in log-file"
 LOG_IS_STDOUT = "the log goes to standard output, or to log-file"
-LOG_IS_DATA = (
-    "log-format is console or json, and each record has all fields; choose among them where the log is read"
-)
+LOG_IS_DATA = "log-format is console or json; for the lines of requests there is access-log-format, with gunicorn's atoms"
 NO_METRICS = "there are no metrics to fetch yet: gatekeep status --json has the figures"
 NO_STATIC = "gatekeep serves no files: let the proxy do that, or WhiteNoise in the application"
 NO_HTTP2 = "clients are served over HTTP/1.1: let the proxy before it speak HTTP/2"
@@ -221,7 +219,6 @@ FOREIGN_FLAGS: Sequence[ForeignFlag] = (
         "--access-logfile", takes=ONE, reason=LOG_IS_ONE, sets=(("access_log", True),),
         words=(("-", Fate.SAME, "the log goes to standard output"),),
     ),
-    _ignored("--access-logformat", "--access-log-fmt", takes=ONE, reason=LOG_IS_DATA),
     _ignored(
         "--log-config", "--log-config-json", "--logger-class", takes=ONE,
         reason="gatekeep's own log is set by log-level and log-format; the application sets its logging itself",

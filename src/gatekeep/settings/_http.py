@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 import attrs
 
 from gatekeep._errors import SettingsError
 from gatekeep._trust import LOOPBACK, check_headers, parse_header, parse_network
 from gatekeep.settings._bind import PROXY_PROTOCOLS
 from gatekeep.settings._spec import Alias, listed, setting
+
+_FIELD_NAME = re.compile(r"[!#$%&'+\-.^_`|~0-9A-Za-z]{1,256}")
+"""A token (RFC 9110 section 5.6.2), but for the asterisk: nobody shall log passwords by asking for everything."""
+
+
+def parse_field_name(setting: str, text: str) -> str:
+    """A field's name in lower case.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    if not _FIELD_NAME.fullmatch(text):
+        raise SettingsError(f"{setting} = {text!r}: allowed are names of fields, such as user-agent")
+    return text.lower()
+
 
 LIVEZ, READYZ = "/livez", "/readyz"
 """Where health is asked for on addresses that are for nothing else; the names are Kubernetes' own."""
@@ -215,6 +232,26 @@ class HttpSettings:
         pattern=r"[ -~]{0,256}",
         described="up to 256 printable ASCII characters",
         foreign=(Alias(("--no-server-header",), value=""),),
+    )
+
+    log_url: bool = setting(
+        False,
+        "Put scheme and target, as the client sent it, into each request's record. Otherwise that has the path alone, since "
+        "queries may hold secrets.",
+    )
+    log_request_headers: tuple[str, ...] = listed(
+        "log-request-headers",
+        "Fields of requests that are put into their records, with commas; repeatable. None are unless they are named.",
+        parse_field_name,
+        (),
+        item="header",
+    )
+    log_response_headers: tuple[str, ...] = listed(
+        "log-response-headers",
+        "The same for fields of the application's responses.",
+        parse_field_name,
+        (),
+        item="header",
     )
 
     @trusted_proxy_headers.validator

@@ -7,6 +7,13 @@ import attrs
 from gatekeep.settings._spec import setting, several
 
 
+def _check_access_format(text: str) -> None:
+    if text:
+        from gatekeep._access_format import AccessFormat  # who has none shall not wait for it
+
+        AccessFormat("access-log-format", text)
+
+
 @attrs.frozen(kw_only=True)
 class ServerSettings:
     """How the program runs and what it logs."""
@@ -51,3 +58,10 @@ class ServerSettings:
         aliases=("--env-files",),
     )
     access_log: bool = setting(True, "Whether each request is logged when it has ended.")
+    access_log_format: str = setting(
+        "",
+        'The line of a request, with gunicorn\'s atoms: %(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s". Empty: '
+        "as log-format has it.",
+        check=_check_access_format,
+        aliases=("--access-logformat", "--access-log-fmt"),
+    )

@@ -252,6 +252,11 @@ class AsgiExchange:
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = _places(scope)
         return environ
 
+    @property
+    def scheme(self) -> str:
+        """By which the client has come, http or https."""
+        return str(self._scope.get("scheme", "http"))
+
     def small_body(self) -> bytes | None:
         """The whole body where it is small and has come."""
         if self.spool is not None or not self._ended or len(self._early) > SMALL_BODY:
@@ -374,7 +379,7 @@ class AsgiExchange:
     def start(self, status: int, reason: str, fields: Sequence[tuple[str, str]]) -> None:
         """Begin the response."""
         self.record.status = status
-        self._front.answered(self.record)
+        self._front.answered(self.record, fields)
         self._begin(status, fields)
 
     def _begin(self, status: int, fields: Iterable[tuple[str, str]]) -> None:

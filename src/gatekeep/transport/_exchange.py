@@ -73,6 +73,11 @@ class Http1Exchange:
         """The CGI part of the WSGI environ. Not to be changed: a client that repeats itself gets the same one."""
         return self._connection.environ_of(self.head)
 
+    @property
+    def scheme(self) -> str:
+        """By which the client has come, http or https."""
+        return self.environ()["wsgi.url_scheme"]
+
     def small_body(self) -> bytes | None:
         """The whole body where it is small and has come with the head."""
         if self._is_bodiless:
@@ -176,7 +181,7 @@ class Http1Exchange:
         """Begin the response."""
         connection = self._connection
         self.record.status = status
-        connection.site.answered(self.record)
+        connection.site.answered(self.record, fields)
         self._out.append(
             connection.codec.start_response(
                 status,

@@ -26,6 +26,7 @@ from gatekeep.transport._forwarding import Forwarding
 from gatekeep.transport._guests import Guests
 from gatekeep.transport._http1 import Http1Connection, Patience
 from gatekeep.transport._introduction import Introductions
+from gatekeep.transport._notes import notes_of, text_of
 from gatekeep.transport._probes import Health, Probe, not_found
 from gatekeep.transport._proxy_protocol import ProxyHeader
 from gatekeep.transport._relay import Exchange as Relayed, relay
@@ -74,6 +75,10 @@ class Exchange(Relayed, Request, Protocol):
 
     head: Head
     delivered: bool
+
+    @property
+    def scheme(self) -> str:
+        """By which the client has come, http or https."""
 
     @property
     def body_arrived(self) -> bool:
@@ -134,6 +139,7 @@ class Front:
         self._counters = counters
         self._log = log
         self._says_debug, self._says_info = says(log, DEBUG), says(log, INFO)
+        self._notes = notes_of(settings) if self._says_info else None
         self._date = HttpDate()
         # Numbers are unique among gateways and restarts for the log's sake, and in order within one.
         self._next_number = host.chance.bits(63) & ~0xFFFFFFFF
@@ -274,6 +280,8 @@ class Front:
         target = mounted.target
         if mounted.decide is not None:
             target, environ = await mounted.decide(environ, prefix)
+            if user := environ.get("REMOTE_USER"):
+                exchange.record.note({"user": text_of(user)})
         dispatch = target.dispatch
         if dispatch.buffers_requests and not exchange.body_arrived:
             await self._receive_body(exchange, dispatch)
@@ -317,15 +325,19 @@ class Front:
         record, head = exchange.record, exchange.head
         record.method, record.path, record.protocol = head.method, head.path, head.version
         record.stage = _ROUTE
+        if self._notes is not None:
+            record.note(self._notes.of_request(head, exchange.scheme))
         self._counters.dropped_fields += head.dropped
         if self._says_debug:
             name = request_name(record.number)
             self._log.debug("parse.finished", request_id=name, method=head.method, path=head.path)
 
-    def answered(self, record: Record) -> None:
+    def answered(self, record: Record, fields: Sequence[tuple[str, str]]) -> None:
         """The application's head has come."""
         record.answered = self.now()
         record.stage = _RESPOND
+        if self._notes is not None:
+            record.note(self._notes.of_response(fields))
         if self._says_debug:
             self._log.debug("run.answered", request_id=request_name(record.number), status=record.status)
 
@@ -382,8 +394,12 @@ class Front:
                 reason=record.reason,
             )
 
-    def refused(self, record: Record, refusal: Refused) -> None:
-        """A connection was refused for what it sent."""
+    def refused(self, record: Record, refusal: Refused, head: Head | None) -> None:
+        """A connection was refused for what it sent; the head is there as far as it was understood."""
+        if head is not None:
+            record.describe(head.method, head.path, head.version)
+            if self._notes is not None:
+                record.note(self._notes.of_request(head))
         self._failed(record, refusal, answers=True)
         self._finish(record)
 

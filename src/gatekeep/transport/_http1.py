@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Protocol
 
@@ -78,8 +79,8 @@ class Site(Protocol):
 
     def begin_request(self, connection: Http1Connection) -> Record: ...
     async def handle(self, exchange: Http1Exchange) -> None: ...
-    def answered(self, record: Record) -> None: ...
-    def refused(self, record: Record, refusal: Refused) -> None: ...
+    def answered(self, record: Record, fields: Sequence[tuple[str, str]]) -> None: ...
+    def refused(self, record: Record, refusal: Refused, head: Head | None) -> None: ...
     def idle_closed(self) -> None: ...
     def disk_failed(self, record: Record, error: OSError) -> None: ...
     def now(self) -> float: ...
@@ -303,12 +304,9 @@ class Http1Connection:
 
     async def _refuse(self, record: Record, refusal: Refused) -> None:
         record.status = refusal.status
-        head = self.codec.head
-        if head is not None:
-            record.describe(head.method, head.path, head.version)
         body = error_body(refusal.status)
         record.body_out = len(body)
-        self.site.refused(record, refusal)
+        self.site.refused(record, refusal, self.codec.head)
         answer = self.codec.error_response(
             refusal.status,
             body,
