@@ -94,8 +94,7 @@ class _Counts:
             self._highest = count
             self._came = (self._came << min(ahead, WINDOW) | 1) & ((1 << WINDOW) - 1)
             return True
-        bit = 1 << -ahead
-        if -ahead >= WINDOW or self._came & bit:
+        if -ahead >= WINDOW or self._came >> -ahead & 1:
             return False
-        self._came |= bit
+        self._came |= 1 << -ahead
         return True
