@@ -32,16 +32,16 @@ class Respawn:
 
     Args:
         chance: gives a number from 0 to 1.
-        seats: how many processes the group has.
 
     Attributes:
+        seats: how many processes the group has.
         failing: whether the last start failed, so that the next one is expected to.
         next_start: when the next process may be started, in seconds of the caller's clock.
     """
 
     def __init__(self, chance: Callable[[], float], seats: int = 1) -> None:
         self._chance = chance
-        self._seats = seats
+        self.seats = seats
         self._was_ready = False
         self._tries: Counter[int] = Counter()
         self._failed_starts: Counter[int] = Counter()
@@ -79,4 +79,4 @@ class Respawn:
 
     def is_hopeless(self) -> bool:
         """Whether to give up."""
-        return not self._was_ready and all(self._tries[seat] >= FIRST_TRIES for seat in range(self._seats))
+        return not self._was_ready and all(self._tries[seat] >= FIRST_TRIES for seat in range(self.seats))

@@ -21,6 +21,7 @@ from gatekeep._statistics import Counters
 from gatekeep.lifecycle import _control, _postmortem
 from gatekeep.lifecycle._child import Child
 from gatekeep.lifecycle._drain import Life, Order, timers_of
+from gatekeep.lifecycle._failures import Failures
 from gatekeep.lifecycle._heartbeat import Heartbeat
 from gatekeep.lifecycle._liveness import Liveness
 from gatekeep.lifecycle._process_state import ProcessState
@@ -53,8 +54,6 @@ ECHO = 0.5
 
 REPLACEABLE = frozenset({ProcessState.STARTING, ProcessState.SERVING, ProcessState.DRAINING})
 """The states in which a process has not made room for a successor yet."""
-
-_NO_FAILURE = _control.Failed("no process became ready", "")
 
 
 class Supervisor:
@@ -113,6 +112,7 @@ class Supervisor:
             judges=settings.deadlock_timeout > 0,
         )  # fmt: skip
         self._respawn = Respawn(self._chance, settings.processes)
+        self._failures = Failures(group, self._respawn, host.clock, log, shows=develops)
         self._turns: Turns[Child] = Turns()
         self._sleep = Sleep(group, host.clock, self._is_starting)
         self.reports = Reports(group, self._board, self._children.values, self._heartbeat, host.clock)
@@ -120,7 +120,6 @@ class Supervisor:
         self._kept: set[int] = set()
         self._last: Child | None = None  # its seat is gone, and it stays until another one is ready
         self._generation = 0
-        self._failed_generation = -1
         self._expects_stop = False
         self._stopped = anyio.Event()
         self._retry = anyio.Event()
@@ -130,7 +129,6 @@ class Supervisor:
         self._all_tried = anyio.Event()
         self._finished = anyio.Event()
         self._tasks: TaskGroup
-        self._last_failure = _NO_FAILURE
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Keep all seats until `stop`; reports that it has started when the first process is ready.
@@ -195,7 +193,7 @@ class Supervisor:
         if seats == self._seats or self._stopping or self._expects_stop:
             return self._seats
         self._log.info("group.resized", group=self._group.name, processes=seats, before=self._seats)
-        self._seats = self._group.processes = seats
+        self._seats = self._group.processes = self._respawn.seats = seats
         self._sleep.dismiss(seats)
         for child in tuple(self._children.values()):
             if child.seat >= seats:
@@ -307,8 +305,8 @@ class Supervisor:
 
     async def _spawn_failed(self, seat: int, error: OSError) -> None:
         self._log.error("process.spawn_failed", group=self._group.name, reason=str(error))
-        self._last_failure = _control.Failed(f"the system would not start a process: {error}", "")
-        self._failed_generation = self._generation
+        failure = _control.Failed(f"the system would not start a process: {error}", "")
+        self._failures.note(failure, self._generation)
         self._failed(seat)
         self._say_if_failing()
         await self._pause(SPAWN_PAUSE)
@@ -324,7 +322,7 @@ class Supervisor:
 
     def start_failure(self) -> CannotStart:
         """Why no process became ready."""
-        return CannotStart(self._last_failure.reason, self._last_failure.traceback)
+        return self._failures.error()
 
     def _succeed(self, incumbent: Child) -> None:
         if not incumbent.life.is_over:
@@ -396,24 +394,14 @@ class Supervisor:
         failure = child.failure or _control.Failed(
             f"a process of group {self._group.name} ended before it was ready: {end}", ""
         )
-        if failure != self._last_failure and child.failure:
+        is_news = self._failures.note(failure, child.generation)
+        if is_news and child.failure:
             self._log.error("process.load_failed", **self.describe(child), **_texts(failure))
-        self._last_failure = failure
-        self._failed_generation = child.generation
         self._failed(child.seat)
 
     def _say_if_failing(self) -> None:
-        """Where no process takes requests and the last start has failed, nobody shall wait."""
-        if not self._respawn.failing or self._group.is_ready() or self._stopping:
-            return
-        now = self._host.clock.now()
-        next_start = max(now, self._respawn.next_start)
-        reason = self._last_failure.reason
-        self._log.error(
-            "group.failing", group=self._group.name, next_start=round(next_start - now, 3), reason=reason
-        )
-        shown = (reason, self._last_failure.traceback) if self._develops else ("", "")
-        self._group.starts_fail(next_start, *shown)
+        if not self._stopping:
+            self._failures.say()
 
     def describe(self, child: Child) -> dict[str, Any]:
         """Its fields in the log."""
@@ -483,7 +471,7 @@ class Supervisor:
 
     def _forgive(self) -> None:
         self._respawn.forgive()
-        self._last_failure = _NO_FAILURE
+        self._failures.forget()
         self._retry_now()
 
     def _retry_now(self) -> None:
@@ -527,7 +515,7 @@ class Supervisor:
         child.liveness.ready(now)
         child.recycle = Recycle(draw_limits(self._settings, self._chance()), now)
         self._respawn.ready()
-        self._last_failure = _NO_FAILURE  # the same fault, when it comes again, is news
+        self._failures.forget()
         if child.is_serving:
             self._group.process_ready(child.pid)
         if (last := self._last) is not None:
@@ -585,14 +573,11 @@ class Supervisor:
 
     def failure(self) -> str:
         """Why the last start failed; empty where it did not, or a reload was asked for after it began."""
-        return self._last_failure.reason if self._is_failing() else ""
+        return self._failures.reason(self._generation)
 
     def next_start(self) -> float:
         """In how many seconds the next process is started, where the last start failed; else 0.0."""
-        return max(0.0, self._respawn.next_start - self._host.clock.now()) if self._is_failing() else 0.0
-
-    def _is_failing(self) -> bool:
-        return self._respawn.failing and self._failed_generation == self._generation
+        return self._failures.next_start(self._generation)
 
     # --- numbers
 
