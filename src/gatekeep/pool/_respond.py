@@ -182,7 +182,7 @@ class Responder:
             raise ContractBroken(f"the body consists of bytes, not of {type(data).__name__}")
         if data:
             with self._region:
-                head = [] if self.started else [self._head(time.monotonic())]
+                head = [] if self.started else [self._head(self._grown(time.monotonic()))]
                 self._send(head + self._frame(data))
 
     def end(self, now: float, blocks: list[bytes] | tuple[bytes, ...] = ()) -> None:
@@ -198,15 +198,17 @@ class Responder:
             if not isinstance(block, bytes):
                 raise ContractBroken(f"the body consists of bytes, not of {type(block).__name__}")
         parts: list[bytes] = []
+        grown = self._grown(now)
         if not self.started:
             self._check_whole(sum(map(len, blocks)))
-            parts.append(self._head(now))
+            parts.append(self._head(grown))
+            grown = 0
         for block in blocks:
             parts += self._frame(block)
         if self._left and not self._bodiless:
             self._send(parts)
             raise ContractBroken(f"the body ended {self._left} bytes short of its Content-Length")
-        parts.append(_wire.encode(_wire.End(now, self._grown(now))))
+        parts.append(_wire.encode(_wire.End(now, grown)))
         self._send(parts)
         self.ended = True
 
@@ -266,10 +268,10 @@ class Responder:
         self._left -= len(data)
         return data
 
-    def _head(self, now: float) -> bytes:
+    def _head(self, grown: int) -> bytes:
         if not self.called:
             raise ContractBroken("start_response was not called before the body")
-        head = _encoded(_wire.Head(*self._status, self.fields, self._grown(now)))
+        head = _encoded(_wire.Head(*self._status, self.fields, grown))
         self.started = True
         return head
 
@@ -303,7 +305,7 @@ class Responder:
         if not self.started:
             with self._region:
                 self._declare(size)
-                self._send([self._head(time.monotonic())])
+                self._send([self._head(self._grown(time.monotonic()))])
         if self._bodiless:
             return
         if self._left is not None:
