@@ -332,12 +332,9 @@ class Crew:
             return self._deputy
         if rested:
             return self._deputy
-        # How busy the CPU is need not be asked where requests are brief.
-        return (
-            self._deputy
-            if self._usual_wait >= WORTHWHILE and self._pause_at(self._accepted_at) <= 0
-            else None
-        )
+        if self._usual_wait < WORTHWHILE:
+            return None  # it has a moment to sleep, however busy the CPU is, which costs a system call to find out
+        return self._deputy if self._pause_at(self._accepted_at) <= 0 else None
 
     def close_in_child(self) -> None:
         """Close what the threads hold, in a child that the application forked."""
