@@ -29,7 +29,7 @@ JOIN_SIZE = 65536
 LONGEST_HEAD = 1 << 20
 """Bytes; clients and proxies give up far below."""
 
-_DATA = int(Kind.DATA)
+_DATA, _LAST = int(Kind.DATA), int(Kind.LAST)
 
 _STATUS = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -197,10 +197,21 @@ class Responder:
         for block in blocks:
             if not isinstance(block, bytes):
                 raise ContractBroken(f"the body consists of bytes, not of {type(block).__name__}")
+        size = sum(map(len, blocks))
+        if self.started or size > JOIN_SIZE:
+            self._end_in_frames(now, blocks, size)
+        else:
+            self._check_whole(size)
+            head = self._head(self._grown(now))
+            body = self._within(b"".join(blocks))
+            self._send([head, HEADER.pack(_LAST, len(body)), body])
+        self.ended = True
+
+    def _end_in_frames(self, now: float, blocks: list[bytes] | tuple[bytes, ...], size: int) -> None:
         parts: list[bytes] = []
         grown = self._grown(now)
         if not self.started:
-            self._check_whole(sum(map(len, blocks)))
+            self._check_whole(size)
             parts.append(self._head(grown))
             grown = 0
         for block in blocks:
@@ -210,7 +221,6 @@ class Responder:
             raise ContractBroken(f"the body ended {self._left} bytes short of its Content-Length")
         parts.append(_wire.encode(_wire.End(now, grown)))
         self._send(parts)
-        self.ended = True
 
     def _grown(self, now: float) -> int:
         """What the request added to the process's memory, as far as it was not told yet."""
