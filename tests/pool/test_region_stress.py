@@ -163,11 +163,16 @@ UNPROMISED = generates, generates_with_cleanup, swallows_while_it_writes
 # --- what came over a hop
 
 
+def unfold(kind: Kind, payload: bytes) -> list[tuple[Kind, bytes]]:
+    """LAST as what it stands for."""
+    return [(Kind.DATA, payload), (Kind.END, b"")] if kind is Kind.LAST else [(kind, payload)]
+
+
 def judge(data: bytes, application: Any, interrupted: bool) -> str:
     """How a hop ended: `whole`, `failed`, or `cut`; what must not be is an `AssertionError`."""
     decoder = _wire.front_decoder()
     decoder.feed(data)
-    frames = [(Kind(kind), payload) for kind, payload in decoder.frames()]
+    frames = [unfolded for kind, payload in decoder.frames() for unfolded in unfold(Kind(kind), payload)]
     kinds = [kind for kind, _ in frames]
     assert kinds[0] is Kind.GO
     ends = [kind for kind in kinds if kind in (Kind.END, Kind.FAIL)]
@@ -452,7 +457,9 @@ def frames_of(application: Any, region: Region) -> list[tuple[Kind, bytes]]:
         worker.shutdown(socket.SHUT_WR)
         decoder = _wire.front_decoder()
         decoder.feed(read_all(front))
-    frames = [(Kind(kind), bytes(payload)) for kind, payload in decoder.frames()]
+    frames = [
+        unfolded for kind, payload in decoder.frames() for unfolded in unfold(Kind(kind), bytes(payload))
+    ]
     assert decoder.is_between_frames()
     return frames
 

@@ -35,7 +35,10 @@ class Hop:
             self.writes.append(data)
 
     def heard(self) -> list[tuple[Kind, Any]]:
-        """Everything that was sent: kind and message, the pieces of a body joined. Ends the worker's end."""
+        """Everything that was sent: kind and message, the pieces of a body joined; LAST as what it stands for.
+
+        Ends the worker's end.
+        """
         self.worker.close()
         self._reader.join()
         decoder = _wire.front_decoder()
@@ -44,7 +47,10 @@ class Hop:
         for number, payload in decoder.frames():
             kind = Kind(number)
             decode = {Kind.HEAD: _wire.decode_head, Kind.END: _wire.decode_end, Kind.FAIL: _wire.decode_fail}
-            if kind is not Kind.DATA:
+            if kind is Kind.LAST:
+                found += [(Kind.DATA, payload)] if payload else []
+                found.append((Kind.END, End(NOW)))
+            elif kind is not Kind.DATA:
                 found.append((kind, decode[kind](payload)))
             elif found and found[-1][0] is Kind.DATA:
                 found[-1] = kind, found[-1][1] + payload
@@ -395,7 +401,10 @@ def test_a_small_response_is_one_write(blocks: list[bytes]) -> None:
     responder.start_response("200 OK", [])
     responder.end(NOW, blocks)
     packets.heard()
-    assert len(packets.writes) == 1
+    (written,) = packets.writes
+    decoder = _wire.front_decoder()
+    decoder.feed(written)
+    assert [kind for kind, _ in decoder.frames()] == [Kind.HEAD, Kind.LAST]
     packets.close()
 
 

@@ -59,8 +59,11 @@ class Application:
 
     def _plain(self) -> Steps:
         yield from self._head()
-        yield from self._pieces()
-        yield from self._end()
+        if self._world.random.random() < 0.5 and not self._plan.pause:
+            yield from self._frame(frame(Kind.LAST, self._plan.expected()))
+        else:
+            yield from self._pieces()
+            yield from self._end()
 
     def _read(self) -> Steps:
         """Reads the body first."""

@@ -92,9 +92,9 @@ def giving_up_without_the_claim(patch: pytest.MonkeyPatch) -> None:
         if hop.state is not State.UNSTARTED:
             receive(hop, data)
 
-    receive = Hop._receive_claim
+    receive = Hop.receive_claim
     patch.setattr(Hop, "take_back", take_back)
-    patch.setattr(Hop, "_receive_claim", receive_claim)
+    patch.setattr(Hop, "receive_claim", receive_claim)
 
 
 def no_retry(patch: pytest.MonkeyPatch) -> None:

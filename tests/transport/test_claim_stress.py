@@ -17,7 +17,7 @@ from gatekeep._events import Record
 from gatekeep._host_real import RealNet
 from gatekeep.pool._pickup import pick_up
 from gatekeep.transport import _wire
-from gatekeep.transport._claim import State
+from gatekeep.transport._claim import SETTLED, State
 from gatekeep.transport._hop import Hop
 
 RACES = 11_000
@@ -100,12 +100,13 @@ class Races:
     async def _race(self, request: int, way: str, chance: random.Random) -> bool:
         """Offer one request and give it up at some moment. Whether it counts as started."""
         alarm = Alarm(self._alarms)
-        hop = Hop(Channel(self._net, self._net.connect(self._path), alarm), 0.0, Record(1, "", 0.0))
+        channel = Channel(self._net, self._net.connect(self._path), alarm)
+        hop = Hop(channel, 0.0, Record(1, "", 0.0))
         envelope = _wire.encode(_wire.Envelope(request, 0.0, 0.0, 0.0, 1, {}, b"", False))
         if way == "deadline":
             alarm.set(time.monotonic() + chance.random() * LATEST)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_offer, hop, envelope)
+            tasks.start_soon(_offer, channel, hop, envelope)
             if way != "deadline":
                 for _ in range(chance.randrange(4)):
                     await checkpoint()
@@ -125,14 +126,17 @@ class Races:
         return started
 
 
-async def _offer(hop: Hop, envelope: bytes) -> None:
+async def _offer(channel: Channel, hop: Hop, envelope: bytes) -> None:
     """Write the envelope and wait for the claim, until the alarm rings: what then counts is what is queued."""
     rest = hop.offer_nowait(envelope)
     assert rest is None
-    try:
-        await hop.wait_claim()
-    except WaitExpired:
-        hop.settle_nowait()
+    while hop.state not in SETTLED:
+        try:
+            hop.receive_claim(await channel.receive_next())
+        except WaitExpired:
+            hop.settle_nowait()
+        except OSError as error:
+            hop.broke(error)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -65,7 +65,10 @@ class Applications:
 
     def have_changed(self) -> bool:
         """Whether the file of one of them is another since it was loaded."""
-        return any(script.has_changed() for script in self._scripts)
+        for script in self._scripts:  # noqa: SIM110 (a generator for each request costs more than the look)
+            if script.has_changed():
+                return True
+        return False
 
 
 def _raising(error: LoadError) -> Application:

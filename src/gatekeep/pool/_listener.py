@@ -39,6 +39,9 @@ LOOK_AGAIN = 0.010
 TRAFFIC = 0.05
 """Seconds after the last connection seen for which connections are said to keep coming."""
 
+WATCHED = 2
+"""Descriptors that a process waits for. Without the number Python makes room for a thousand events, for each wait."""
+
 TURN = 64
 """Accepts after which a process goes to the end of the kernel's queue of exclusive waiters: the first one gets most."""
 
@@ -75,7 +78,7 @@ class Listener:
         if busy or self._exclusive is None or time.monotonic() - self._seen > TRAFFIC:
             self._poll.poll()
             self._seen = time.monotonic()
-        elif self._exclusive.poll(LOOK_AGAIN):
+        elif self._exclusive.poll(LOOK_AGAIN, WATCHED):
             self._seen = time.monotonic()
 
     def accept_nowait(self) -> socket.SocketType | None:

@@ -29,7 +29,7 @@ JOIN_SIZE = 65536
 LONGEST_HEAD = 1 << 20
 """Bytes; clients and proxies give up far below."""
 
-_DATA = int(Kind.DATA)
+_DATA, _LAST = int(Kind.DATA), int(Kind.LAST)
 
 _STATUS = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -182,7 +182,7 @@ class Responder:
             raise ContractBroken(f"the body consists of bytes, not of {type(data).__name__}")
         if data:
             with self._region:
-                head = [] if self.started else [self._head(time.monotonic())]
+                head = [] if self.started else [self._head(self._grown(time.monotonic()))]
                 self._send(head + self._frame(data))
 
     def end(self, now: float, blocks: list[bytes] | tuple[bytes, ...] = ()) -> None:
@@ -197,18 +197,30 @@ class Responder:
         for block in blocks:
             if not isinstance(block, bytes):
                 raise ContractBroken(f"the body consists of bytes, not of {type(block).__name__}")
+        size = sum(map(len, blocks))
+        if self.started or size > JOIN_SIZE:
+            self._end_in_frames(now, blocks, size)
+        else:
+            self._check_whole(size)
+            head = self._head(self._grown(now))
+            body = self._within(b"".join(blocks))
+            self._send([head, HEADER.pack(_LAST, len(body)), body])
+        self.ended = True
+
+    def _end_in_frames(self, now: float, blocks: list[bytes] | tuple[bytes, ...], size: int) -> None:
         parts: list[bytes] = []
+        grown = self._grown(now)
         if not self.started:
-            self._check_whole(sum(map(len, blocks)))
-            parts.append(self._head(now))
+            self._check_whole(size)
+            parts.append(self._head(grown))
+            grown = 0
         for block in blocks:
             parts += self._frame(block)
         if self._left and not self._bodiless:
             self._send(parts)
             raise ContractBroken(f"the body ended {self._left} bytes short of its Content-Length")
-        parts.append(_wire.encode(_wire.End(now, self._grown(now))))
+        parts.append(_wire.encode(_wire.End(now, grown)))
         self._send(parts)
-        self.ended = True
 
     def _grown(self, now: float) -> int:
         """What the request added to the process's memory, as far as it was not told yet."""
@@ -266,10 +278,10 @@ class Responder:
         self._left -= len(data)
         return data
 
-    def _head(self, now: float) -> bytes:
+    def _head(self, grown: int) -> bytes:
         if not self.called:
             raise ContractBroken("start_response was not called before the body")
-        head = _encoded(_wire.Head(*self._status, self.fields, self._grown(now)))
+        head = _encoded(_wire.Head(*self._status, self.fields, grown))
         self.started = True
         return head
 
@@ -303,7 +315,7 @@ class Responder:
         if not self.started:
             with self._region:
                 self._declare(size)
-                self._send([self._head(time.monotonic())])
+                self._send([self._head(self._grown(time.monotonic()))])
         if self._bodiless:
             return
         if self._left is not None:

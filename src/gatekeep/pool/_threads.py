@@ -330,7 +330,11 @@ class Crew:
         if self._deputy is None and self._parked:
             self._deputy = self._parked.pop()
             return self._deputy
-        return self._deputy if rested or self._pause_at(self._accepted_at) <= 0 else None
+        if rested:
+            return self._deputy
+        if self._usual_wait < WORTHWHILE:
+            return None  # it has a moment to sleep, however busy the CPU is, which costs a system call to find out
+        return self._deputy if self._pause_at(self._accepted_at) <= 0 else None
 
     def close_in_child(self) -> None:
         """Close what the threads hold, in a child that the application forked."""

@@ -274,9 +274,11 @@ class _Claim:
                 await hop.offer_rest(rest)
             while hop.state not in SETTLED:
                 try:
-                    await hop.wait_claim()
+                    hop.receive_claim(await channel.receive_next())
                 except WaitExpired:
                     self._lose_patience(hop)
+                except OSError as error:
+                    hop.broke(error)
         except BaseException:
             # Giving the hop up tells whether the application has the request; either way nobody waits for it.
             hop.settle_nowait()

@@ -63,7 +63,7 @@ class Hop:
         try:
             return self._channel.send_nowait(envelope)
         except OSError as error:
-            self._happened(Event.END_OF_STREAM, str(error))
+            self.broke(error)
             return None
 
     async def offer_rest(self, rest: memoryview) -> None:
@@ -71,23 +71,11 @@ class Hop:
         try:
             await self._channel.send_rest(rest)
         except OSError as error:
-            self._happened(Event.END_OF_STREAM, str(error))
+            self.broke(error)
 
-    async def wait_claim(self) -> State:
-        """Wait until it is settled whether a worker runs the request.
-
-        Raises:
-            WaitExpired: the channel's alarm rang. It is not settled: wait on, or settle it with `settle_nowait`. (Being cancelled
-                leaves it in the same state.)
-        """
-        try:
-            while self.state not in SETTLED:
-                self._receive_claim(await self._channel.receive_next())
-        except WaitExpired:
-            raise
-        except OSError as error:
-            self._happened(Event.END_OF_STREAM, str(error))
-        return self.state
+    def broke(self, error: OSError) -> None:
+        """The connection broke before the claim."""
+        self._happened(Event.END_OF_STREAM, str(error))
 
     def take_back(self) -> None:
         """Give the hop up so that the request can be offered again, if a worker has it and has not spoken.
@@ -139,11 +127,12 @@ class Hop:
 
     def _read_claim_nowait(self) -> None:
         try:
-            self._receive_claim(self._channel.socket.recv(READ_SIZE))
+            self.receive_claim(self._channel.socket.recv(READ_SIZE))
         except OSError:
             self._happened(Event.END_OF_STREAM, "given up")
 
-    def _receive_claim(self, data: bytes) -> None:
+    def receive_claim(self, data: bytes) -> None:
+        """Take what has come of the claim; empty is the end of the stream."""
         if not data:
             self._happened(Event.END_OF_STREAM, "the worker's end closed")
             return

@@ -31,7 +31,7 @@ from gatekeep.transport._spool import Spool
 from gatekeep.transport._wire import Kind
 
 # Plain numbers: a look into an enumeration costs as much as a comparison, for every frame (until Python 3.12).
-_HEAD, _DATA, _END, _FAIL = map(int, (Kind.HEAD, Kind.DATA, Kind.END, Kind.FAIL))
+_HEAD, _DATA, _END, _FAIL, _LAST = map(int, (Kind.HEAD, Kind.DATA, Kind.END, Kind.FAIL, Kind.LAST))
 
 
 EVENTS = "text/event-stream"
@@ -351,6 +351,11 @@ class _Response:
                 self._exchange.write(payload)
             elif kind == _HEAD:
                 self._start(payload)
+            elif kind == _LAST:
+                if payload:
+                    self._exchange.write(payload)
+                self._exchange.finish()
+                return True
             elif kind == _END:
                 self._exchange.record.memory_growth += _wire.decode_end(payload).grown
                 self._exchange.finish()
