@@ -33,6 +33,7 @@ from .changes import (
     INACTIVITY_OF_ONE,
     MAXIMUM_REQUESTS,
     RELOAD,
+    RESIZED,
     SICKLY_REPLACEMENTS,
     STOP_OF_THE_UNIT,
 )
@@ -286,6 +287,23 @@ def one_that_goes_is_taken_for_a_replacement(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Supervisor, "said_ready", said_ready)
 
 
+def whose_seat_is_gone_goes_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Although no other process takes requests yet."""
+    patch.setattr(Supervisor, "_leave", Supervisor._succeed)
+
+
+def two_tasks_keep_one_seat(patch: pytest.MonkeyPatch) -> None:
+    """A seat that is given up has its task still when it is wanted again."""
+
+    def keep_seats(self: Supervisor) -> None:
+        for seat in range(len(self._kept), self._seats):
+            self._kept.add(seat)
+            self._tasks.start_soon(self._keep_seat, seat)
+        self._kept &= {*range(self._seats)}
+
+    patch.setattr(Supervisor, "_keep_seats", keep_seats)
+
+
 def nobody_is_needed(patch: pytest.MonkeyPatch) -> None:
     """The only process is told to leave when it is idle, as if others were there."""
 
@@ -374,6 +392,8 @@ PLANTS: list[tuple[Plant, Scenario]] = [
     (a_replacement_that_died_is_taken_for_ready, BROKEN_DEPLOYMENT),
     (one_that_goes_is_taken_for_a_replacement, SICKLY_REPLACEMENTS),
     (nobody_is_needed, EVICTION),
+    (whose_seat_is_gone_goes_at_once, RESIZED),
+    (two_tasks_keep_one_seat, RESIZED),
     (all_wait_while_starts_fail, FAILED_STARTS),
     (starts_fail_for_ever, FAILED_STARTS),
     (nobody_wakes_those_who_sleep, INACTIVITY_OF_ONE),
