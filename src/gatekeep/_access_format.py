@@ -21,29 +21,32 @@ Event = Mapping[str, Any]
 Text = Callable[[Event, "Moment"], str]
 Number = Callable[[Event], float]
 
+SETTING = "access-log-format"
+
 NOTHING = "-"
 """What stands for a value that there is none of."""
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+FIELD_NAME = re.compile(r"[!#$%&'+\-.^_`|~0-9A-Za-z]{1,256}")
+"""A field that may be logged: a token (RFC 9110 section 5.6.2) without an asterisk: nobody shall log passwords by asking for
+everything."""
 
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-"""A field's name: a token of RFC 9110 section 5.6.2."""
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 _ATOM = re.compile(
     r"%\((?P<name>[^()]*)\)(?P<flags>[-+ 0]*)(?P<width>[0-9]{0,3})(?:\.(?P<precision>[0-9]{1,3}))?(?P<kind>[sdif])"
 )
 _BEGIN = re.compile(r"%(?:\([^()]*\)?)?.?")
-"""What is shown of something that should have been one."""
+"""What is shown of something that should have been an atom."""
 
 
 class Moment:
-    """A time as formats have it, worked out once for all the requests of its second.
+    """When a request has ended, as formats write it: worked out once for all that end in the same second.
 
     Args:
-        now: the time, with its zone.
+        now: the local time, with its zone.
 
     Attributes:
-        common: it in the common log format.
+        common: the same in the common log format.
     """
 
     __slots__ = ("common", "now")
@@ -92,7 +95,7 @@ def _phrase(event: Event) -> str:
 
 
 def _of(read: Callable[[Event], Any]) -> Text:
-    """The atom of a text that the time has no part in; nothing for what is empty, or zero."""
+    """An atom that does not depend on the time; `NOTHING` for what is empty, or zero."""
     return lambda event, _: str(read(event) or NOTHING)
 
 
@@ -147,7 +150,7 @@ _NUMBERS: Mapping[str, Number] = {
 }
 
 _OF_THE_URL = frozenset({"r", "R", "q", "Uq", "S", "query_string", "scheme"})
-"""Those that need more than the path, which is all that a record has unless more is asked for."""
+"""Atoms that need more of the URL than its path, which is all that a record has by default (log-url)."""
 
 _VARIABLES = {
     "remote_addr": "h",
@@ -159,7 +162,8 @@ _VARIABLES = {
     "request_uri": "Uq",
     "wsgi.url_scheme": "S",
 }
-"""Variables of a request's environ, as far as the front knows them, and HTTP_*: the rest is in the application's process."""
+"""Variables of a request's environ, and the atoms that stand for them. The front knows these and HTTP_*; the rest is in the
+application's process."""
 
 ALLOWED = (
     "%%; %(X)s with X one of h l u t r m U q H s B b f a T M D L p (gunicorn), R Uq S st (hypercorn), addr time dt_ms status "
@@ -175,20 +179,19 @@ class AccessFormat:
     """One format.
 
     Args:
-        setting: its name, for the error.
-        text: the format itself.
+        text: what access-log-format says.
 
     Attributes:
         needs_url: whether it needs `target` or `scheme` in the record (log-url).
-        request_fields, response_fields: the fields of heads that it needs there, in lower case (log-request-headers,
-            log-response-headers).
+        request_fields, response_fields: the header fields that it needs in the record, in lower case (log-request-headers,
+            log-response-headers). Dicts, since they keep the order and have each once.
 
     Raises:
-        SettingsError: it has an atom that does not exist, or is none at all.
+        SettingsError: an atom does not exist or is not written as one, or the text is not printable.
     """
 
-    def __init__(self, setting: str, text: str) -> None:
-        self._complaint = f"{setting} = {text!r}"
+    def __init__(self, text: str) -> None:
+        self._complaint = f"{SETTING} = {text!r}"
         self.needs_url = False
         self.request_fields: dict[str, None] = {}
         self.response_fields: dict[str, None] = {}
@@ -256,7 +259,7 @@ class AccessFormat:
             if name.startswith("http_"):
                 return self._bracketed(name[5:].replace("_", "-"), "i")
             return self._text(_VARIABLES[name]) if name in _VARIABLES else None
-        if not _NAME.fullmatch(name):
+        if not FIELD_NAME.fullmatch(name):
             return None
         if kind == "i":
             self.request_fields[name] = None
@@ -279,7 +282,7 @@ def _broken(text: str, place: int) -> str:
 
 
 def _written(read: Text, width: str, precision: int | None) -> Text:
-    # Cut first: an escape that is cut in half would take the character behind it along.
+    # The precision is applied before escaping: half an escape would swallow the quotation mark behind it.
     if not width and precision is None:
         return lambda event, ended: escaped(read(event, ended))
     return lambda event, ended: f"%{width}s" % escaped(read(event, ended)[:precision])
@@ -289,7 +292,7 @@ _are_plain = re.compile(r"[ !#-\[\]-~]*+").fullmatch
 
 
 def escaped(text: str) -> str:
-    r"""A text as it may stand between quotation marks: `"` and `\` with a `\` before them, and what is not printable as `\n` or
+    r"""A text as it may stand between quotation marks: a `\` before each `"` and `\`, and what is not printable as `\n` or
     `\u001b`."""
     if _are_plain(text):
         return text

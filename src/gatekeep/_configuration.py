@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
+from gatekeep._access_format import AccessFormat
 from gatekeep._errors import SettingsError
 from gatekeep._handover import VARIABLE
 from gatekeep._options import options_of, typed_foreign, typed_layer
-from gatekeep._trust import parse_network
-from gatekeep.settings._bind import Bind, BindKind
+from gatekeep.settings._bind import Bind
 from gatekeep.settings._declared import plain_name
 from gatekeep.settings._env_file import read_variables
-from gatekeep.settings._environment import ARGUMENTS, CONFIG, FROM, environment_layers
+from gatekeep.settings._environment import ARGUMENTS, CONFIG, FROM, PORT, common_layers, environment_layers
 from gatekeep.settings._file import find_file, read_file
 from gatekeep.settings._foreign import Translation
 from gatekeep.settings._foreign_variables import unread
@@ -65,8 +65,8 @@ class Sources:
         Raises:
             SettingsError: something is unknown or not allowed; it names the place.
         """
-        typed, lines = self._typed()
-        spoken = [*environment_layers(self.environment, frozenset({VARIABLE})), *lines, typed]
+        typed = [typed_layer(options, place) for place, options in self._typed()]
+        spoken = [*environment_layers(self.environment, frozenset({VARIABLE})), *typed]
         chdir = server_settings_from(_replaced(spoken)[0]).chdir
         self._enter(chdir, enter)
         path, shown = self._file(os.path.join(self.folder, chdir))
@@ -74,31 +74,25 @@ class Sources:
         if translation is not None:
             translation.check()
         found = [read_file(path, shown)] if path else []
-        _check_prefix(typed, found)
+        _check_prefix(typed[-1], found)
         theirs = [] if translation is None else [translation.layer]
-        layers, notes = _replaced([*self._defaults(), *theirs, *found, *spoken])
-        notes += [
-            *self._foreign_notes(),
-            *(translation.notes if translation else ()),
-            *unread(self.environment),
-        ]
+        layers, replaced = _replaced([*self._defaults(), *theirs, *found, *spoken])
         server = server_settings_from(layers)
         if path or translation:
             self._enter(server.chdir, enter)
-        if not any("app" in layer.values or layer.groups or layer.mounts for layer in layers):
-            raise SettingsError(
-                "app is needed: name it (mysite.wsgi:application), or put it into gatekeep.toml"
-            )
+        settings = self._settings(layers, server)
+        notes = (*replaced, *self._foreign_notes(translation), *self._unused(settings))
+        return Configuration(settings, server, path and os.path.abspath(path), notes, translation)
+
+    def _settings(self, layers: Sequence[Layer], server: ServerSettings) -> Settings:
+        """The gateway's settings, with what follows from those of the program."""
+        _check_app(layers)
         _check_binds(layers)
         settings = self._with_variables(settings_from(layers), server.env_file)
         _check_spool(settings.http.spool_dir, layers)
         if server.access_log and server.access_log_format:
-            settings = _with_fields(settings, server.access_log_format)
-        used = {bind.address for bind in (*settings.binds, *settings.health_binds)}
-        if unused := [str(bind) for bind in self.inherited if bind.address not in used]:
-            reason = "the settings say where to listen"
-            notes.append(("socket.unused", {"addresses": unused, "reason": reason}))
-        return Configuration(settings, server, path and os.path.abspath(path), tuple(notes), translation)
+            return _with_fields(settings, AccessFormat(server.access_log_format))
+        return settings
 
     def translated(self) -> Translation | None:
         """What the configuration of another server came to, whether it can be served or not; None where none was named.
@@ -113,15 +107,25 @@ class Sources:
 
         return read_foreign(path, self.folder, self.environment)
 
-    def _typed(self) -> tuple[Layer, list[Layer]]:
+    def _typed(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """The flags, with the place where they stand (empty for the command line), in rising order."""
         text = self.environment.get(ARGUMENTS, "")
-        return typed_layer(self.options), [typed_layer(options_of(text), f"${ARGUMENTS}")] if text else []
+        return [*([(f"${ARGUMENTS}", options_of(text))] if text else []), ("", self.options)]
 
-    def _foreign_notes(self) -> list[Note]:
-        """What should be said of flags of other servers."""
-        text = self.environment.get(ARGUMENTS, "")
-        every = [*([options_of(text)] if text else []), self.options]
-        return [note for options in every for note in typed_foreign(options).notes]
+    def _foreign_notes(self, translation: Translation | None) -> Iterator[Note]:
+        """What should be said of flags, files and variables of other servers."""
+        for _, options in self._typed():
+            yield from typed_foreign(options).notes
+        if translation is not None:
+            yield from translation.notes
+        yield from unread(self.environment)
+
+    def _unused(self, settings: Settings) -> Iterator[Note]:
+        """What should be said of sockets that nobody asked for."""
+        used = {bind.address for bind in (*settings.binds, *settings.health_binds)}
+        if unused := [str(bind) for bind in self.inherited if bind.address not in used]:
+            reason = "the settings say where to listen"
+            yield "socket.unused", {"addresses": unused, "reason": reason}
 
     def _file(self, present: str) -> tuple[str, str]:
         """The file's path, and its name for people; empty where there is none.
@@ -142,12 +146,8 @@ class Sources:
 
     def _named(self, option: str, variable: str) -> str:
         """A file that was named on the command line, or in the environment; empty where none was."""
-        lines = self.environment.get(ARGUMENTS, "")
-        return (
-            self.options.get(option)
-            or (lines and options_of(lines)[option])
-            or self.environment.get(variable, "")
-        )
+        typed = (options.get(option) for _, options in reversed(self._typed()))
+        return next(filter(None, typed), "") or self.environment.get(variable, "")
 
     def _with_variables(self, settings: Settings, files: Sequence[str]) -> Settings:
         """The settings with what files of variables say, where nothing else says it."""
@@ -172,37 +172,32 @@ class Sources:
             enter(os.path.join(self.folder, folder))
 
     def _defaults(self) -> list[Layer]:
-        """What counts where nothing else is said, as with other servers."""
-        layers = []
-        if self.inherited:
-            layers.append(Layer("", {"binds": list(self.inherited)}))
-        elif text := self.environment.get("PORT"):
-            layers.append(Layer("$PORT", {"binds": [Bind(BindKind.TCP, "0.0.0.0", _port(text))]}))
-        if text := self.environment.get("WEB_CONCURRENCY"):
-            layers.append(Layer("$WEB_CONCURRENCY", {"processes": _number("WEB_CONCURRENCY", text)}))
-        if (text := self.environment.get("FORWARDED_ALLOW_IPS")) is not None:
-            layers.append(
-                Layer("$FORWARDED_ALLOW_IPS", {"trusted_proxies": _networks("FORWARDED_ALLOW_IPS", text)})
-            )
-        return layers
+        """What counts where nothing else is said. Sockets that are there already go before $PORT."""
+        if not self.inherited:
+            return [*common_layers(self.environment)]
+        return [Layer("", {"binds": list(self.inherited)}), *common_layers({**self.environment, PORT: ""})]
 
 
-def _with_fields(settings: Settings, access_log_format: str) -> Settings:
-    """The settings, with records that have what the format of their lines needs."""
-    from gatekeep._access_format import AccessFormat
-
-    its, http = AccessFormat("access-log-format", access_log_format), settings.http
+def _with_fields(settings: Settings, lines: AccessFormat) -> Settings:
+    """The settings, with records that have what a format of their lines needs."""
+    http = settings.http
     http = attrs.evolve(
         http,
-        log_url=http.log_url or its.needs_url,
-        log_request_headers=(*http.log_request_headers, *its.request_fields),
-        log_response_headers=(*http.log_response_headers, *its.response_fields),
+        log_url=http.log_url or lines.needs_url,
+        log_request_headers=(*http.log_request_headers, *lines.request_fields),
+        log_response_headers=(*http.log_response_headers, *lines.response_fields),
     )
     return attrs.evolve(settings, http=http)
 
 
+def _check_app(layers: Sequence[Layer]) -> None:
+    """Raise `SettingsError` unless some place says what to serve."""
+    if not any("app" in layer.values or layer.groups or layer.mounts for layer in layers):
+        raise SettingsError("app is needed: name it (mysite.wsgi:application), or put it into gatekeep.toml")
+
+
 def _check_prefix(typed: Layer, found: Sequence[Layer]) -> None:
-    """A prefix that was typed would hide the file's whole table of mounts."""
+    """Raise `SettingsError` if a prefix was typed that would hide the file's whole table of mounts."""
     for layer in found:
         if typed.mounts and layer.mounts is not None:
             prefix = typed.mounts[0]["path"]
@@ -210,7 +205,7 @@ def _check_prefix(typed: Layer, found: Sequence[Layer]) -> None:
 
 
 def _check_binds(layers: Sequence[Layer]) -> None:
-    """Raise `SettingsError` if the highest place that says where to listen says: nowhere. (A gateway in a program may.)"""
+    """Raise `SettingsError` if the highest place that says where to listen says nowhere. (A gateway in a program may.)"""
     for layer in reversed(layers):
         for name, value in layer.values.items():
             if plain_name(name) == "binds":
@@ -244,21 +239,3 @@ def _replaced(layers: Sequence[Layer]) -> tuple[list[Layer], list[Note]]:
                 values[name] = used
         result.append(attrs.evolve(layer, values=values))
     return result, notes
-
-
-def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise SettingsError(f"${name} = {text[:20]!r}: a number is needed")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    number = _number("PORT", text)
-    if number > 65535:
-        raise SettingsError(f"$PORT = {text!r}: allowed is 0 to 65535")
-    return number
-
-
-def _networks(name: str, text: str) -> list[str]:
-    """Networks with commas between them; none at all for nobody, as with gunicorn and uvicorn."""
-    return [parse_network(f"${name}", item.strip()) for item in text.split(",") if item.strip()]

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from gatekeep._access_format import AccessFormat, Moment
 from gatekeep._events import Logger
 
 QUEUE = 20000
@@ -29,6 +30,8 @@ QUEUE_BYTES = 16 << 20
 
 REST = 0.005
 """Seconds between two writes: under load the thread is woken 200 times a second, not once for each line."""
+
+REQUEST_FINISHED = "request.finished"
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -110,23 +113,24 @@ def _to_json(_: Any, __: str, event: MutableMapping[str, Any]) -> bytes:
 
 
 class AccessRenderer:
-    """A request's line in a format of the user's, all others as `render` has them."""
+    """A request's line in a format of the user's; all other events as `others` renders them.
 
-    def __init__(self, text: str, render: Any) -> None:
-        from gatekeep._access_format import AccessFormat, Moment
+    Args:
+        text: access-log-format.
+    """
 
-        self._format, self._moment_of = AccessFormat("access-log-format", text), Moment
-        self._render = render
+    def __init__(self, text: str, others: Any) -> None:
+        self._format = AccessFormat(text)
+        self._others = others
         self._second, self._moment = 0, Moment(datetime.now().astimezone())
 
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
-        if event["event"] != "request.finished":
-            rendered: bytes = self._render(logger, method, event)
+        if event["event"] != REQUEST_FINISHED:
+            rendered: bytes = self._others(logger, method, event)
             return rendered
         second = int(time.time())
         if second != self._second:
-            self._second = second
-            self._moment = self._moment_of(datetime.fromtimestamp(second).astimezone())
+            self._second, self._moment = second, Moment(datetime.fromtimestamp(second).astimezone())
         return self._format.render(event, self._moment).encode()
 
 
@@ -139,7 +143,7 @@ class ConsoleRenderer:
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
         event["timestamp"] = event["timestamp"][11:23]
         traceback = event.pop("traceback", "")
-        if event["event"] == "request.finished":
+        if event["event"] == REQUEST_FINISHED:
             event = _short_request(event)
         shown = {key: _printable(value) for key, value in event.items() if value != ""}
         line: str = self._render(logger, method, shown)
@@ -168,7 +172,7 @@ def _printable(value: Any) -> Any:
 
 
 def _without_access(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    if event["event"] == "request.finished":
+    if event["event"] == REQUEST_FINISHED:
         raise structlog.DropEvent
     return event
 
@@ -182,7 +186,10 @@ def make_logger(
         level: debug, info, warning or error: what is below it costs nothing.
         log_format: `json`, `console`, or `auto`: console on a terminal, JSON otherwise.
         access: whether each request's canonical event is written.
-        access_format: the format of its line (`_access_format`); empty for that of all others.
+        access_format: the format of that event's line (`_access_format`); empty for the same as all other lines.
+
+    Raises:
+        SettingsError: access_format is none.
     """
     writer, is_terminal = LineWriter(fd), os.isatty(fd)
     if log_format == "auto":

@@ -1,4 +1,4 @@
-"""Settings from environment variables: `GATEKEEP_` and the setting's name. Pure."""
+"""Settings from environment variables: `GATEKEEP_` and the setting's name, and the few that all servers know. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from gatekeep._errors import SettingsError
+from gatekeep._trust import parse_network
+from gatekeep.settings._bind import Bind, BindKind
 from gatekeep.settings._declared import declared, nearest, plain_name
 from gatekeep.settings._layers import Layer
 from gatekeep.settings._spec import plain_type, value_of
@@ -19,6 +21,9 @@ _LINKS = re.compile(r"GATEKEEP_(SERVICE_(HOST|PORT(_.*)?)|PORT_[0-9]+_(TCP|UDP|S
 
 CONFIG, FROM = "GATEKEEP_CONFIG", "GATEKEEP_FROM"
 APP, PROFILE = "GATEKEEP_APP", "GATEKEEP_PROFILE"
+
+PORT, WEB_CONCURRENCY, FORWARDED_ALLOW_IPS = "PORT", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"
+"""Variables that other servers read, too; hosting platforms set the first two."""
 
 
 def environment_layers(environment: Mapping[str, str], own: frozenset[str] = frozenset()) -> Iterator[Layer]:
@@ -60,3 +65,34 @@ def _layer(variable: str, name: str, text: str) -> Layer:
         return Layer(f"${variable}", {name: value_of(declared()[name][1], text)})
     except SettingsError as error:
         raise SettingsError(f"${variable}: {error}") from None
+
+
+def common_layers(environment: Mapping[str, str]) -> Iterator[Layer]:
+    """What the variables say that other servers read, too, one layer each. An empty $FORWARDED_ALLOW_IPS trusts nobody, as with
+    gunicorn and uvicorn; the others are as good as not set then.
+
+    Raises:
+        SettingsError: one is not what it should be.
+    """
+    if text := environment.get(PORT):
+        yield Layer(f"${PORT}", {"binds": [Bind(BindKind.TCP, "0.0.0.0", _port(text))]})
+    if text := environment.get(WEB_CONCURRENCY):
+        yield Layer(f"${WEB_CONCURRENCY}", {"processes": _number(WEB_CONCURRENCY, text)})
+    if (text := environment.get(FORWARDED_ALLOW_IPS)) is not None:
+        networks = [
+            parse_network(f"${FORWARDED_ALLOW_IPS}", item.strip()) for item in text.split(",") if item.strip()
+        ]
+        yield Layer(f"${FORWARDED_ALLOW_IPS}", {"trusted_proxies": networks})
+
+
+def _port(text: str) -> int:
+    number = _number(PORT, text)
+    if number > 65535:
+        raise SettingsError(f"${PORT} = {text!r}: allowed is 0 to 65535")
+    return number
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise SettingsError(f"${name} = {text[:20]!r}: a number is needed")
+    return int(text)

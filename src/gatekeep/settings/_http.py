@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import attrs
 
+from gatekeep._access_format import FIELD_NAME
 from gatekeep._errors import SettingsError
 from gatekeep._trust import LOOPBACK, check_headers, parse_header, parse_network
 from gatekeep.settings._bind import PROXY_PROTOCOLS
 from gatekeep.settings._spec import Alias, listed, setting
-
-_FIELD_NAME = re.compile(r"[!#$%&'+\-.^_`|~0-9A-Za-z]{1,256}")
-"""A token (RFC 9110 section 5.6.2), but for the asterisk: nobody shall log passwords by asking for everything."""
 
 
 def parse_field_name(setting: str, text: str) -> str:
@@ -21,7 +17,7 @@ def parse_field_name(setting: str, text: str) -> str:
     Raises:
         SettingsError: it is none.
     """
-    if not _FIELD_NAME.fullmatch(text):
+    if not FIELD_NAME.fullmatch(text):
         raise SettingsError(f"{setting} = {text!r}: allowed are names of fields, such as user-agent")
     return text.lower()
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import attrs
 
+from gatekeep._access_format import AccessFormat
 from gatekeep.settings._spec import setting, several
 
 
 def _check_access_format(text: str) -> None:
     if text:
-        from gatekeep._access_format import AccessFormat  # who has none shall not wait for it
-
-        AccessFormat("access-log-format", text)
+        AccessFormat(text)
 
 
 @attrs.frozen(kw_only=True)
