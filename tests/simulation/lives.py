@@ -203,9 +203,9 @@ class Lives:
         elif (
             ProcessState.STARTING not in states
             and not self._world.processes.being_born
-            and now + CLOCK_OFFSET > self.supervisor._respawn.next_start + TICK
+            and now + CLOCK_OFFSET > self.supervisor._starts._respawn.next_start + TICK
             and now > self._spawn_failed + SPAWN_PAUSE + TICK
-            and self.supervisor._rows
+            and self.supervisor._starts._rows
         ):
             self._wrong(f"requests wait, and no process starts; there are {states}")
 
@@ -230,7 +230,7 @@ class Lives:
     def at_rest(self) -> None:
         """All processes have ended."""
         assert self.supervisor is not None
-        if len(self.supervisor._rows) != self.supervisor._board.rows:
+        if len(self.supervisor._starts._rows) != self.supervisor._board.rows:
             self._wrong("a row of the scoreboard is still somebody's")
         if self._world.processes.home is not None and any(
             self._world.processes.home.memory[8:]

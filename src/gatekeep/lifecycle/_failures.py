@@ -13,7 +13,7 @@ _NONE = Failed("no process became ready", "")
 
 
 class Failures:
-    """The last start that failed, and whether that is how things stand.
+    """The last start that failed, and whether another has succeeded since.
 
     Args:
         respawn: says whether the last start failed, and when the next one comes.
@@ -30,7 +30,7 @@ class Failures:
         self._generation = -1
 
     def note(self, failure: Failed, generation: int) -> bool:
-        """A start of that generation has failed. Returns whether this is news: the same fault, once more, is none."""
+        """A start of that generation has failed. Returns whether this is news: the same fault once more is none."""
         is_news = failure != self._last
         self._last, self._generation = failure, generation
         return is_news
@@ -44,7 +44,7 @@ class Failures:
         return CannotStart(self._last.reason, self._last.traceback)
 
     def say(self) -> None:
-        """Where no process takes requests and the last start has failed, nobody shall wait."""
+        """Tell requests not to wait, and the log, if no process takes requests and the last start has failed."""
         if not self._respawn.failing or self._group.is_ready():
             return
         now = self._clock.now()

@@ -21,15 +21,14 @@ from gatekeep._statistics import Counters
 from gatekeep.lifecycle import _control, _postmortem
 from gatekeep.lifecycle._child import Child
 from gatekeep.lifecycle._drain import Life, Order, timers_of
-from gatekeep.lifecycle._failures import Failures
 from gatekeep.lifecycle._heartbeat import Heartbeat
 from gatekeep.lifecycle._liveness import Liveness
 from gatekeep.lifecycle._process_state import ProcessState
 from gatekeep.lifecycle._recycle import Recycle, draw_limits, draw_maximum
 from gatekeep.lifecycle._reports import Reports
-from gatekeep.lifecycle._respawn import Respawn
 from gatekeep.lifecycle._sleep import Sleep
-from gatekeep.lifecycle._slots import Board, FreeRows, Row, most_processes, rows_for
+from gatekeep.lifecycle._slots import Board, FreeRows, most_processes, rows_for
+from gatekeep.lifecycle._starts import Starts
 from gatekeep.lifecycle._triggers import (
     EVICTION,
     FEWER,
@@ -89,8 +88,6 @@ class Supervisor:
         gives_up: bool = True,
         starts_whole: bool = False,
     ) -> None:
-        self._develops = develops
-        self._gives_up = gives_up and not develops
         self._starts_whole = starts_whole
         self.on_folders: Callable[[list[str]], None] = lambda folders: None
         self._host = host
@@ -105,14 +102,15 @@ class Supervisor:
         )  # fmt: skip
         self._timers = timers_of(settings)
         self._board = Board(home.board, rows_for(settings.processes), settings.threads)
-        self._rows = FreeRows(self._board)
         self._children: dict[int, Child] = {}
         self._heartbeat = Heartbeat(
             host.clock, group, self, self._children.values, counters, log,
             judges=settings.deadlock_timeout > 0,
         )  # fmt: skip
-        self._respawn = Respawn(self._chance, settings.processes)
-        self._failures = Failures(group, self._respawn, host.clock, log, shows=develops)
+        self._starts = Starts(
+            settings.processes, FreeRows(self._board), group, host.clock, self._chance, log,
+            develops=develops, gives_up=gives_up,
+        )  # fmt: skip
         self._turns: Turns[Child] = Turns()
         self._sleep = Sleep(group, host.clock, self._is_starting)
         self.reports = Reports(group, self._board, self._children.values, self._heartbeat, host.clock)
@@ -122,11 +120,6 @@ class Supervisor:
         self._generation = 0
         self._expects_stop = False
         self._stopped = anyio.Event()
-        self._retry = anyio.Event()
-        self._row_freed = anyio.Event()
-        self._first_ready = anyio.Event()
-        self._untried = set(range(settings.processes))
-        self._all_tried = anyio.Event()
         self._finished = anyio.Event()
         self._tasks: TaskGroup
 
@@ -143,9 +136,7 @@ class Supervisor:
                 carer.start_soon(self._heartbeat.run)
                 async with anyio.create_task_group() as self._tasks:
                     self._keep_seats()
-                    await self._first_ready.wait()
-                    if self._starts_whole:
-                        await self._all_tried.wait()
+                    await self._starts.wait_started(whole=self._starts_whole)
                     task_status.started()
                 carer.cancel_scope.cancel()
         finally:
@@ -177,7 +168,7 @@ class Supervisor:
 
     def _begin_stop(self) -> None:
         self._stopped.set()
-        self._retry.set()
+        self._starts.look_again()
         self._sleep.end()
 
     @property
@@ -193,13 +184,13 @@ class Supervisor:
         if seats == self._seats or self._stopping or self._expects_stop:
             return self._seats
         self._log.info("group.resized", group=self._group.name, processes=seats, before=self._seats)
-        self._seats = self._group.processes = self._respawn.seats = seats
+        self._seats = self._group.processes = seats
         self._sleep.dismiss(seats)
         for child in tuple(self._children.values()):
             if child.seat >= seats:
                 self.drain(child, FEWER, "its group shall have fewer processes")
         self._rouse_if_needed()
-        self._retry_now()
+        self._starts.resize(seats)
         self._keep_seats()
         return seats
 
@@ -221,7 +212,7 @@ class Supervisor:
             if child is not None:
                 self._tasks.start_soon(self._live, child)
                 await child.settled.wait()
-            self._tried(seat)
+            self._starts.tried(seat)
             if child is None or not child.life.stays:
                 continue  # an incumbent that lives serves on meanwhile
             if incumbent is not None:
@@ -229,7 +220,7 @@ class Supervisor:
             incumbent = child
             await child.vacates.wait()
         self._kept.discard(seat)
-        self._tried(seat)
+        self._starts.tried(seat)
         if incumbent is not None and not self._stopping:
             self._leave(incumbent)
         self._rouse_if_needed()
@@ -249,14 +240,9 @@ class Supervisor:
     def _is_needed(self, child: Child) -> bool:
         return not any(other.life.stays for other in self._children.values() if other is not child)
 
-    def _tried(self, seat: int) -> None:
-        self._untried.discard(seat)
-        if not self._untried:
-            self._all_tried.set()
-
     async def _start(self, seat: int) -> Child | None:
         """Start a process when it is time for it. None where the system would not, or nobody wants it any more."""
-        row = await self._wait_for_start(seat)
+        row = await self._starts.wait_for_row(lambda: self._wants(seat))
         if row is None:
             self._sleep.started()
             return None
@@ -264,7 +250,7 @@ class Supervisor:
             process = await self._host.processes.spawn(self._home, self._settings.process_options)
         except OSError as error:
             self._sleep.started()
-            self._give_back(row)
+            self._starts.give_back(row)
             await self._spawn_failed(seat, error)
             return None
         now = self._host.clock.now()
@@ -281,48 +267,22 @@ class Supervisor:
         self._heartbeat.look_again()
         return child
 
-    async def _wait_for_start(self, seat: int) -> Row | None:
-        """Until the pause after a failure is over, and there is a row on the scoreboard."""
-        while self._wants(seat):
-            pause = self._respawn.next_start - self._host.clock.now()
-            if pause > 0:
-                with anyio.move_on_after(pause):
-                    await self._retry.wait()
-            elif self._rows:
-                return self._rows.take()
-            else:
-                await self._row_freed.wait()
-        return None
-
     async def _pause(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):
             await self._stopped.wait()
 
-    def _give_back(self, row: Row) -> None:
-        self._rows.give_back(row)
-        self._row_freed.set()
-        self._row_freed = anyio.Event()
-
     async def _spawn_failed(self, seat: int, error: OSError) -> None:
         self._log.error("process.spawn_failed", group=self._group.name, reason=str(error))
         failure = _control.Failed(f"the system would not start a process: {error}", "")
-        self._failures.note(failure, self._generation)
-        self._failed(seat)
+        self._starts.failed(seat, failure, self._generation)
+        self._give_up_if_hopeless()
         self._say_if_failing()
         await self._pause(SPAWN_PAUSE)
 
-    def _failed(self, seat: int) -> None:
-        """A start has failed."""
-        self._respawn.failed(self._host.clock.now(), seat)
-        if self._develops or (self._respawn.is_hopeless() and not self._gives_up):
-            self._first_ready.set()
-        elif self._respawn.is_hopeless() and not self._stopping:
+    def _give_up_if_hopeless(self) -> None:
+        if self._starts.is_hopeless() and not self._stopping:
             self._begin_stop()
             raise self.start_failure()
-
-    def start_failure(self) -> CannotStart:
-        """Why no process became ready."""
-        return self._failures.error()
 
     def _succeed(self, incumbent: Child) -> None:
         if not incumbent.life.is_over:
@@ -356,7 +316,7 @@ class Supervisor:
             with anyio.CancelScope(shield=True):
                 self._ended(child, await child.process.wait())
         del self._children[child.pid]
-        self._give_back(child.row)
+        self._starts.give_back(child.row)
         child.process.close()
         child.settled.set()
         if not self._sleep.holds(child):
@@ -384,7 +344,7 @@ class Supervisor:
         )
         try:
             if not is_planned and child.ready_at is not None:
-                self._respawn.died(now, now - child.ready_at)
+                self._starts.died(now - child.ready_at)
             elif not is_planned:
                 self._note_failure(child, end)
         finally:
@@ -394,14 +354,14 @@ class Supervisor:
         failure = child.failure or _control.Failed(
             f"a process of group {self._group.name} ended before it was ready: {end}", ""
         )
-        is_news = self._failures.note(failure, child.generation)
+        is_news = self._starts.failed(child.seat, failure, child.generation)
         if is_news and child.failure:
             self._log.error("process.load_failed", **self.describe(child), **_texts(failure))
-        self._failed(child.seat)
+        self._give_up_if_hopeless()
 
     def _say_if_failing(self) -> None:
         if not self._stopping:
-            self._failures.say()
+            self._starts.failures.say()
 
     def describe(self, child: Child) -> dict[str, Any]:
         """Its fields in the log."""
@@ -466,23 +426,13 @@ class Supervisor:
 
         Whoever asks for it has usually mended what made starts fail: no pause is waited out, and `failure` tells of news only.
         """
-        self._forgive()
+        self._starts.forgive()
         return self._replace_all(RELOAD, "a reload was asked for")
-
-    def _forgive(self) -> None:
-        self._respawn.forgive()
-        self._failures.forget()
-        self._retry_now()
-
-    def _retry_now(self) -> None:
-        """Those that wait for their next start find out anew whether it is time."""
-        self._retry.set()
-        self._retry = anyio.Event()
 
     def files_changed(self, paths: list[str]) -> None:
         """A developer has saved something: what is asked for from now on, the new code must answer."""
         self._log.info("group.files_changed", group=self._group.name, paths=paths[:10])
-        self._forgive()
+        self._starts.forgive()
         for child in self._children.values():
             if child.ready_at is None:
                 self.obey(child, child.life.stop(self._host.clock.now()))
@@ -514,14 +464,12 @@ class Supervisor:
         child.ready_at = now
         child.liveness.ready(now)
         child.recycle = Recycle(draw_limits(self._settings, self._chance()), now)
-        self._respawn.ready()
-        self._failures.forget()
+        self._starts.ready()
         if child.is_serving:
             self._group.process_ready(child.pid)
         if (last := self._last) is not None:
             self._last = None
             self._leave(last)
-        self._first_ready.set()
         child.settled.set()
         self.on_folders(ready.folders)
         self._log.info("process.ready", **self.describe(child), load_time=round(ready.load_time, 3))
@@ -571,13 +519,17 @@ class Supervisor:
 
     # --- asked by people
 
+    def start_failure(self) -> CannotStart:
+        """Why no process ever became ready."""
+        return self._starts.failures.error()
+
     def failure(self) -> str:
         """Why the last start failed; empty where it did not, or a reload was asked for after it began."""
-        return self._failures.reason(self._generation)
+        return self._starts.failures.reason(self._generation)
 
     def next_start(self) -> float:
         """In how many seconds the next process is started, where the last start failed; else 0.0."""
-        return self._failures.next_start(self._generation)
+        return self._starts.failures.next_start(self._generation)
 
     # --- numbers
 
