@@ -188,10 +188,9 @@ async def test_a_host_that_there_is_not_is_a_plain_error() -> None:
             pytest.fail("it was entered")
 
 
-@pytest.mark.parametrize("bind", ["a..b:80", "unix:/tmp/a\0b"])
-async def test_an_address_that_the_system_calls_no_address_is_a_plain_error(bind: str) -> None:
-    with pytest.raises(CannotStart, match=r"cannot listen on "):
-        async with Gateway(settings(bind=bind)).serving():
+async def test_an_address_that_the_system_calls_no_address_is_a_plain_error() -> None:
+    with pytest.raises(CannotStart, match=r"cannot listen on a\.\.b:80: "):
+        async with Gateway(settings(bind="a..b:80")).serving():
             pytest.fail("it was entered")
 
 

@@ -13,12 +13,12 @@ import attrs
 from gatekeep._errors import CannotStart
 from gatekeep._events import SilentLogger
 from gatekeep._gateway import Gateway
-from gatekeep._groups import apps_of, share_module_path
+from gatekeep._groups import share_module_path
 from gatekeep._script_files import CannotLoad, Script
 from gatekeep.settings._group import GroupSettings
 from gatekeep.settings._script import ScriptSettings
 from gatekeep.settings._script_target import ACCESS, DISPATCH, GROUPS, ScriptTarget
-from gatekeep.settings._settings import Settings
+from gatekeep.settings._settings import Settings, apps_of
 
 LINES = 50
 """So many of the last that an application has written are shown, where it does not load."""

@@ -27,6 +27,7 @@ from gatekeep._shop import Doors, Shop
 from gatekeep._statistics import Counters, Statistics
 from gatekeep._status import STOPPING, GatewayStatus
 from gatekeep._waiters import running_loop
+from gatekeep.settings._http import FEW_CONNECTIONS
 from gatekeep.settings._settings import Settings
 from gatekeep.transport._accept import Room
 from gatekeep.transport._asgi import Receive, Scope, Send
@@ -38,9 +39,6 @@ OWN_DESCRIPTORS, PROCESS_DESCRIPTORS = 32, 8
 
 HEALTH_CONNECTIONS = 32
 """Connections at once to the addresses of health-bind: several balancers' probes, and room for those that hang."""
-
-FEW_CONNECTIONS = 256
-"""Where the descriptors allow fewer, and the settings more, somebody should know."""
 
 
 @attrs.frozen
@@ -420,7 +418,7 @@ class Gateway:
         chosen = [served for served in self._groups if name in (None, served.settings.name)]
         if not chosen:
             raise SettingsError(f"group = {name!r}: there is no such group that is served")
-        return chosen[0].resize(change)
+        return chosen[0].supervisor.resize(chosen[0].group.processes + change)
 
     def hurry(self) -> None:
         """Make the stop that is under way, or comes, wait for nothing. With `serving_in_thread` any thread may call it."""

@@ -26,11 +26,10 @@ from gatekeep._statistics import Counters
 from gatekeep._status import GroupStatus
 from gatekeep.lifecycle._slots import board_size, rows_for
 from gatekeep.lifecycle._supervisor import Supervisor
-from gatekeep.settings._app import AppTarget
 from gatekeep.settings._group import GroupSettings
 from gatekeep.settings._mount import MountSettings
 from gatekeep.settings._script_target import ScriptTarget
-from gatekeep.settings._settings import Settings
+from gatekeep.settings._settings import Settings, apps_of
 from gatekeep.transport._dispatch import HopDispatch, Mounted, Target
 from gatekeep.transport._route import Mount, Routes
 from gatekeep.transport._scripts import Choice, Scripts
@@ -69,10 +68,6 @@ class ServedGroup:
             is_asleep=group.is_asleep(),
             is_failing=group.is_failing(),
         )
-
-    def resize(self, change: int) -> int:
-        """Have so many processes more, or fewer. Returns how many there will be."""
-        return self.supervisor.resize(self.group.processes + change)
 
     def status(self) -> GroupStatus:
         """What is told of it when somebody asks."""
@@ -197,12 +192,6 @@ def _mounted(
         return Mounted(target)
     scripts = Scripts(mount, target, mount.app or own, files, threads, dispatch.clock, log, choices)
     return Mounted(target, scripts.decide)
-
-
-def apps_of(group: GroupSettings, settings: Settings) -> list[AppTarget]:
-    """The group's applications, its own first."""
-    mounted = [mount.app for mount in settings.mount_table if mount.group == group.name]
-    return list(dict.fromkeys(app for app in (group.app, *mounted) if app is not None))
 
 
 def folders_of(group: GroupSettings, settings: Settings) -> list[str]:

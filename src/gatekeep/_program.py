@@ -18,7 +18,7 @@ from gatekeep._deadlines import describe_fire
 from gatekeep._errors import CannotStart, SettingsError
 from gatekeep._events import Logger
 from gatekeep._gateway import Gateway, Served
-from gatekeep._groups import apps_of, share_module_path
+from gatekeep._groups import share_module_path
 from gatekeep._handover import Handover, Origin, Successor
 from gatekeep._host_real import own_children
 from gatekeep._keeper import Keeper
@@ -27,7 +27,7 @@ from gatekeep._pid_file import removing_pid, write_pid
 from gatekeep._reaper import Reaper
 from gatekeep._systemd import Notifier
 from gatekeep.settings._group import GroupSettings
-from gatekeep.settings._settings import Settings
+from gatekeep.settings._settings import Settings, apps_of
 
 
 class Program:

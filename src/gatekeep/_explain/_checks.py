@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
-from gatekeep._explain._derived import eviction, fire_value, socket_value, t_fire
+from gatekeep._explain._derived import fire_value, socket_value, t_fire
 from gatekeep._explain._model import Finding, Surroundings, Value
 from gatekeep._explain._words import seconds, time_value, value_of
 from gatekeep.settings._group import GroupSettings
-from gatekeep.settings._settings import Settings
+from gatekeep.settings._settings import Settings, apps_of
 from gatekeep.settings._spec import never_if_zero
 from gatekeep.settings._units import show_size
 
@@ -71,9 +71,7 @@ class Facts:
     @property
     def applications(self) -> tuple[str, ...]:
         """The group's applications, its own first."""
-        mounted = [mount.app for mount in self.settings.mount_table if mount.group == self.group.name]
-        found = [str(app) for app in (self.group.app, *mounted) if app is not None]
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(map(str, apps_of(self.group, self.settings))))
 
     def values(self, *names: str) -> tuple[Value, ...]:
         """Settings of the group as they are."""
@@ -324,7 +322,7 @@ def _graceful_off(facts: Facts) -> Finding | None:
 
 
 def _eviction_long(facts: Facts) -> Finding | None:
-    if not eviction(facts.group) > facts.group.graceful_timeout:
+    if not facts.group.eviction_timeout_or_default > facts.group.graceful_timeout:
         return None
     return facts.found(
         "eviction-above-graceful",

@@ -12,7 +12,7 @@ from gatekeep._explain._checks import Check, Facts
 from gatekeep._explain._derived import response_socket_value
 from gatekeep._explain._model import Finding, Value
 from gatekeep._explain._words import LARGEST, time_value, value_of
-from gatekeep.settings._http import HttpSettings
+from gatekeep.settings._http import FEW_CONNECTIONS, HttpSettings
 
 BALANCERS_KEEP = 60.0
 """Seconds for which the load balancers of the large clouds keep an idle connection."""
@@ -25,9 +25,6 @@ PROCESSES_PER_CPU = 4
 
 DESCRIPTORS_PER_CLIENT = 3
 """Its connection, its request's way to a worker, a temporary file."""
-
-FEW_CONNECTIONS = 256
-"""Where descriptors allow fewer it is worth a word, whatever max-connections says."""
 
 
 def _found(code: str, settings: Sequence[Value], why: str, advice: str) -> Finding:

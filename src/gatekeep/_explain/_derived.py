@@ -40,8 +40,3 @@ def response_socket_value(settings: Settings) -> Value:
         hops = sum(not group.is_embedded for group in settings.groups)
         derived = ("Apache's Timeout", "socket-timeout", "the longest socket-timeout")[min(hops, 2)]
     return time_value("response-socket-timeout", settings.response_socket_timeout, derived)
-
-
-def eviction(group: GroupSettings) -> float:
-    """eviction-timeout as it is in effect."""
-    return group.eviction_timeout_or_default

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gatekeep._explain._derived import eviction
 from gatekeep._explain._model import Limit
 from gatekeep._explain._words import LARGEST, finite, limit_of, time_value, value_of
 from gatekeep.lifecycle._recycle import MEMORY_SAMPLES, draw_limits, draw_maximum
@@ -61,7 +60,7 @@ def _recycling(group: GroupSettings) -> Iterator[Limit]:
 def _windows(group: GroupSettings) -> Iterator[Limit]:
     derived = "" if group.eviction_timeout else "graceful-timeout"
     yield Limit(
-        bound=time_value("eviction-timeout", eviction(group), derived),
+        bound=time_value("eviction-timeout", group.eviction_timeout_or_default, derived),
         since="after SIGUSR1 or gatekeep drain",
         then="it must end",
     )

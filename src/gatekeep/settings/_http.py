@@ -10,6 +10,9 @@ from gatekeep._trust import LOOPBACK, check_headers, parse_header, parse_network
 from gatekeep.settings._bind import PROXY_PROTOCOLS
 from gatekeep.settings._spec import Alias, listed, setting
 
+FEW_CONNECTIONS = 256
+"""Where the system's descriptors allow fewer than this and than max-connections, that is warned of."""
+
 
 def parse_field_name(setting: str, text: str) -> str:
     """A field's name in lower case.

@@ -187,6 +187,12 @@ class Settings:
         return settings_from([Layer("", {"app": app, **options})])
 
 
+def apps_of(group: GroupSettings, settings: Settings) -> list[AppTarget]:
+    """A group's applications, its own first."""
+    mounted = [mount.app for mount in settings.mount_table if mount.group == group.name]
+    return list(dict.fromkeys(app for app in (group.app, *mounted) if app is not None))
+
+
 def check_mounts(mounts: Sequence[MountSettings], groups: Sequence[GroupSettings]) -> None:
     """Raise `SettingsError` unless each mount leads to a group that can answer, and each group can be reached."""
     names = [group.name for group in groups]
