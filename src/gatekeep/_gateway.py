@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import attrs
+from anyio.abc import TaskGroup
 
 from gatekeep import __version__, _asgi_app
 from gatekeep._alarms import Alarms
@@ -57,7 +58,7 @@ class Served:
     _host: Host
     health_addresses: tuple[str, ...]
     _health_doors: Doors
-    _clinic: Shop
+    _health_shop: Shop
 
     @property
     def url(self) -> str:
@@ -110,7 +111,7 @@ class Served:
         keep their connections may send one more request within graceful-timeout."""
         self._host.net.disown()
         self._shop.patient = True
-        self._clinic.leave()
+        self._health_shop.leave()
 
 
 class Gateway:
@@ -303,7 +304,7 @@ class Gateway:
                 settings=settings,
                 counters=self._counters,
                 log=self._log,
-                relieve=lambda: front.relieve(),
+                relieve=self._relieve,
                 debug=self._debug,
                 replaces=bool(self._inherited),
                 may_fail=self._may_fail,
@@ -311,17 +312,7 @@ class Gateway:
             _console_listener(host) as console_listener,
         ):
             alarms, scripts = Alarms(), ScriptPools()
-            routes = routes_of(settings, self._groups, scripts, self._log)
-            dispatches = [served.dispatch for served in self._groups]
-            health = Health(lambda: [served.health() for served in self._groups], host.clock.now)
-            make_front = functools.partial(
-                Front, host, settings.http, routes, dispatches, alarms, self._counters, self._log,
-                response_socket_timeout=settings.response_socket_timeout, health=health,
-            )  # fmt: skip
-            room = Room(self._most_connections(host), lambda: front.relieve())
-            front = self._front = make_front(room=room)
-            health_room = Room(HEALTH_CONNECTIONS, lambda: health_front.relieve())
-            health_front = make_front(room=health_room, only_health=True)
+            shop, health_shop = self._shops(host, doors, health_doors, alarms, scripts)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(alarms.run, host.clock)
                 if settings.reload.reload:
@@ -332,25 +323,54 @@ class Gateway:
                         self._groups, lambda: self._status(doors.addresses), self._ask_to_stop, self._log
                     )
                     tasks.start_soon(Console(host.net, console_listener, commands, self._log).run)
-                clinic = Shop(host, health_front, health_room, health_doors, 0.0, self._log)
-                if settings.health_binds and not self._inherited:
-                    # Before them, too, and until the last has ended: a long start is no reason to be killed.
-                    await tasks.start(clinic.run)
-                await start_groups(self._groups, tasks, self._log, whole=bool(self._inherited))
-                if settings.health_binds and self._inherited:
-                    await tasks.start(clinic.run)  # until now the other gateway has answered for itself
-                shop = Shop(host, front, room, doors, settings.graceful_timeout, self._log)
+                await self._start_groups(tasks, health_shop)
                 await tasks.start(shop.run)
                 self._state = "serving"
                 host.net.adopt()
                 try:
                     yield Served(
-                        doors.addresses, self, doors, shop, host, health_doors.addresses, health_doors, clinic
-                    )
+                        doors.addresses, self, doors, shop, host,
+                        health_doors.addresses, health_doors, health_shop,
+                    )  # fmt: skip
                 finally:
                     await self._stop(shop)
                     scripts.close()
                     tasks.cancel_scope.cancel()
+
+    def _shops(
+        self, host: Host, doors: Doors, health_doors: Doors, alarms: Alarms, scripts: ScriptPools
+    ) -> tuple[Shop, Shop]:
+        """Where clients come in, and where those who probe health do: each has a front and a room of its own."""
+        settings = self.settings
+        make_front = functools.partial(
+            Front, host, settings.http, routes_of(settings, self._groups, scripts, self._log),
+            [served.dispatch for served in self._groups], alarms, self._counters, self._log,
+            response_socket_timeout=settings.response_socket_timeout,
+            health=Health(lambda: [served.health() for served in self._groups], host.clock.now),
+        )  # fmt: skip
+        room = Room(self._most_connections(host), self._relieve)
+        self._front = make_front(room=room)
+        health_room = Room(HEALTH_CONNECTIONS, lambda: health_front.relieve())
+        health_front = make_front(room=health_room, only_health=True)
+        return (
+            Shop(host, self._front, room, doors, settings.graceful_timeout, self._log),
+            Shop(host, health_front, health_room, health_doors, 0.0, self._log),
+        )
+
+    def _relieve(self) -> None:
+        """We are out of descriptors, or of connections."""
+        if self._front is not None:
+            self._front.relieve()
+
+    async def _start_groups(self, tasks: TaskGroup, health_shop: Shop) -> None:
+        """Probes are answered from before the first process starts, since a long start is no reason to be killed, until the last
+        has ended; where another gateway is replaced, that one answers for itself until we are ready."""
+        is_probed, replaces = bool(self.settings.health_binds), bool(self._inherited)
+        if is_probed and not replaces:
+            await tasks.start(health_shop.run)
+        await start_groups(self._groups, tasks, self._log, whole=replaces)
+        if is_probed and replaces:
+            await tasks.start(health_shop.run)
 
     async def _stop(self, shop: Shop) -> None:
         """Turn nobody away who can still be served, then end all processes."""
