@@ -138,7 +138,7 @@ class Hop:
         """Take what has come of the claim; empty is the end of the stream.
 
         Raises:
-            ClaimError: it is no claim. The application has written to a descriptor that was not its own any more, perhaps, and the
+            ClaimError: it is no claim. Perhaps the application has written to a descriptor that was not its own any more, and the
                 worker's claim comes behind that: the request must not be offered again.
         """
         if not data:
