@@ -112,6 +112,10 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.005)
 
 
+BOTH_BACKENDS = pytest.mark.parametrize("loop", ["asyncio", "trio"], scope="module")
+"""For modules in whose tests uvloop would say nothing that asyncio does not."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_bytecode_of_applications() -> Iterator[None]:
     """An application that a test writes twice in one second, with one size, would be loaded as it was first.
@@ -141,3 +145,21 @@ def start(loop: str) -> Iterator[Callable[..., Site]]:
     """Start sites of the test's own, on each event loop."""
     with ExitStack() as stack:
         yield lambda app="apps:scripted", **options: start_site(stack, app, loop, **options)
+
+
+@pytest.fixture
+def crowd(site: Site, tmp_path: Path) -> Iterator[Any]:
+    """Clients of the module's site: a `crowd.Crowd`."""
+    from crowd import Crowd  # which imports this module
+
+    with Crowd(site, tmp_path) as crowd:
+        yield crowd
+
+
+@pytest.fixture
+def crowded(start: Callable[..., Site], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Make a site of one worker, and its clients: a `crowd.Crowd`."""
+    from crowd import crowds
+
+    with crowds(start, tmp_path, processes=1, threads=1) as make:
+        yield make

@@ -233,7 +233,6 @@ class AccessFormat:
             if number is None:
                 raise self._refused(f"{atom[0]} is {'unknown' if self._text(name) is None else 'no number'}")
             precision = f".{atom['precision']}" if atom["precision"] else ""
-            self.needs_url |= name in _OF_THE_URL
             return lambda event, ended: f"%{width}{precision}{atom['kind']}" % number(event)
         read = self._text(name)
         if read is None:

@@ -88,7 +88,7 @@ class Decoder:
             return kind, buffer[body:end]
         if kind in self._streamed:
             self._kind, self._left, self._position = kind, length, body
-            return self._piece(body) if length else (kind, b"")
+            return self._piece(body)
         if length > self._limit:
             raise FrameError(f"a frame of kind {kind} and {length} bytes, the limit is {self._limit}")
         return None

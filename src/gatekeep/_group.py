@@ -58,6 +58,7 @@ class Group:
         standing: the hops that no process has claimed, oldest offer first.
         wake: called at each offer while processes sleep that were idle for too long; None while none does.
         on_failing: called when the group's starts begin to fail, for those that wait for a place in its backlog.
+        on_resized: called when it has another number of processes.
     """
 
     def __init__(self, name: str, processes: int, address: str) -> None:
@@ -67,6 +68,7 @@ class Group:
         self.standing: dict[Hop, None] = {}
         self.wake: Callable[[], None] | None = None
         self.on_failing: Callable[[], None] = lambda: None
+        self.on_resized: Callable[[], None] = lambda: None
         self._claimed: dict[Hop, None] = {}
         self._streams: dict[Hop, None] = {}
         self._is_stopping = False
@@ -77,6 +79,11 @@ class Group:
         self._gone: set[int] = set()
         self._suspects: dict[int, float] = {}
         self._left: deque[Record] = deque(maxlen=REMEMBERED)
+
+    def resize(self, processes: int) -> None:
+        """It should have so many processes from now on."""
+        self.processes = processes
+        self.on_resized()
 
     def enter(self, hop: Hop) -> None:
         """A request goes to the group over this hop."""

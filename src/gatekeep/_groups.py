@@ -77,7 +77,7 @@ class ServedGroup:
             state=group.describe_state(),
             failure=supervisor.failure(),
             processes=supervisor.reports.status(),
-            wanted=group.processes,
+            wanted=0 if self.settings.is_embedded else group.processes,
             waiting=len(self.dispatch.entrance.admission.waiting),
             standing=len(group.standing),
             oldest=self.dispatch.oldest_wait(),

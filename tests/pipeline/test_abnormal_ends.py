@@ -6,18 +6,14 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
-from conftest import Site, start_site, wait_until
-from crowd import Crowd, Guest, crowds
+from conftest import BOTH_BACKENDS, Site, start_site, wait_until
+from crowd import Crowd, Guest
 from gatekeep import Outcome, Stage
 
-
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def loop(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+pytestmark = BOTH_BACKENDS
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +21,6 @@ def site(loop: str) -> Iterator[Site]:
     """A site whose workers must say something every second."""
     with ExitStack() as stack:
         yield start_site(stack, loop=loop, socket_timeout=1.0)
-
-
-@pytest.fixture
-def crowd(site: Site, tmp_path: Path) -> Iterator[Crowd]:
-    with Crowd(site, tmp_path) as crowd:
-        yield crowd
-
-
-@pytest.fixture
-def crowded(start: Callable[..., Site], tmp_path: Path) -> Iterator[Callable[..., Crowd]]:
-    """Make a site of one worker."""
-    with crowds(start, tmp_path, processes=1, threads=1) as make:
-        yield make
 
 
 def counted(site: Site, stage: Stage, outcome: Outcome) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from client import Client
-from conftest import TESTS, Site, start_site, wait_until
+from conftest import BOTH_BACKENDS, TESTS, Site, start_site, wait_until
 from gatekeep import Gateway, Settings
 from gatekeep.transport._proxy_protocol import SIGNATURE
 
@@ -36,10 +36,7 @@ FORGED = (
 
 LINE = "PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n"
 
-
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def loop(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+pytestmark = BOTH_BACKENDS
 
 
 @pytest.fixture(scope="module")

@@ -13,23 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Site, start_site, wait_until
-from crowd import Crowd, Guest, crowds
+from conftest import BOTH_BACKENDS, Site, start_site, wait_until
+from crowd import Crowd, Guest
 from gatekeep import Outcome, Stage
 
 LONGEST_IN_MEMORY = 131072
 
-
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def loop(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def crowded(start: Callable[..., Site], tmp_path: Path) -> Iterator[Callable[..., Crowd]]:
-    """Make a site of one worker."""
-    with crowds(start, tmp_path, processes=1, threads=1) as make:
-        yield make
+pytestmark = BOTH_BACKENDS
 
 
 @pytest.fixture(scope="module")

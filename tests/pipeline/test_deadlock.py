@@ -33,7 +33,6 @@ class Load:
 
     def __init__(self, site: Site, clients: int) -> None:
         self.statuses: list[int] = []
-        self.longest = 0.0
         self._over = False
         self._threads = [threading.Thread(target=self._ask, args=(site,)) for _ in range(clients)]
         for thread in self._threads:
@@ -42,9 +41,7 @@ class Load:
     def _ask(self, site: Site) -> None:
         with Client(site.address) as client:
             while not self._over:
-                began = time.monotonic()
                 self.statuses.append(client.get("/plain").status)
-                self.longest = max(self.longest, time.monotonic() - began)
                 time.sleep(0.005)
 
     def stop(self) -> None:

@@ -10,14 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Site, start_site, wait_until
+from conftest import BOTH_BACKENDS, Site, start_site, wait_until
 from crowd import Crowd, Guest, crowds
 from gatekeep import Outcome, Stage
 
-
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def loop(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+pytestmark = BOTH_BACKENDS
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +30,6 @@ def site(loop: str) -> Iterator[Site]:
             header_min_rate=500,
             keep_alive_timeout=1.0,
         )
-
-
-@pytest.fixture
-def crowd(site: Site, tmp_path: Path) -> Iterator[Crowd]:
-    with Crowd(site, tmp_path) as crowd:
-        yield crowd
 
 
 @pytest.fixture

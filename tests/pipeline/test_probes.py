@@ -28,7 +28,7 @@ PATHS = {"livez_path": "/livez", "readyz_path": "/readyz"}
 HURRY = {"graceful_timeout": 0.5, "shutdown_timeout": 0.5}
 """Nobody waits for what was wedged on purpose."""
 
-PROMPT = 2.0
+PROMPT = 4.5
 """Seconds; an answer that waited for a user, a thread or a process would take `WEDGED_AFTER` or for ever."""
 
 

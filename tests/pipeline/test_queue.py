@@ -14,6 +14,8 @@ import pytest
 from client import Answer, Client
 from conftest import Site, start_site, wait_until
 from crowd import Crowd, crowds, stranger
+from gatekeep._frames import frame
+from gatekeep.transport._wire import Kind
 
 
 @pytest.fixture
@@ -191,6 +193,27 @@ def test_hop_retries_end_at_two_times_processes_plus_one(start) -> None:
     record = site.record("/plain")
     assert (record["attempts"], record["outcome"], record["stage"]) == (3, "shed", "queue")
     assert len(site.log.find(event="queue.retried")) == 2
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [frame(77) * 20_000, frame(Kind.GO, b"\xc1"), b"no frame at all"],
+    ids=["no claim, and more than one read takes", "a claim that is none", "no frame"],
+)
+def test_nonsense_in_a_claims_place_is_never_offered_again_and_leaves_nothing_behind(
+    start: Callable[..., Site], nonsense: bytes
+) -> None:
+    """An application that closes a descriptor twice writes to whatever has its number by then; the claim may follow that."""
+    site = start(processes=1, threads=1)
+    with stranger(site) as listener:
+        waiting, answers = ask_in_threads(site, "/plain", 1)
+        with listener.accept()[0] as hop:
+            hop.sendall(nonsense)
+            join(waiting)
+    assert answers[0].status == 500
+    assert site.record("/plain")["attempts"] == 1
+    assert "ClaimError" in site.log.wait_for("front.failed")["traceback"]
+    assert site.served.statistics().standing == 0
 
 
 def test_a_group_folder_is_private_and_nothing_of_it_is_left() -> None:

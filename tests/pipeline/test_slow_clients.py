@@ -6,30 +6,19 @@ import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Site, wait_until
-from crowd import Crowd, Guest, crowds
+from conftest import BOTH_BACKENDS, wait_until
+from crowd import Crowd, Guest
 from gatekeep import Outcome, Stage
 from gatekeep.transport import _spool
 
 UPLOAD = 2000
 DOWNLOAD = 5_000_000
 
-
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def loop(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def crowded(start: Callable[..., Site], tmp_path: Path) -> Iterator[Callable[..., Crowd]]:
-    """Make a site of one worker."""
-    with crowds(start, tmp_path, processes=1, threads=1) as make:
-        yield make
+pytestmark = BOTH_BACKENDS
 
 
 class Slow:

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from conftest import Site, wait_until
-from crowd import Crowd, crowds, stranger
+from conftest import BOTH_BACKENDS, wait_until
+from crowd import Crowd, stranger
 from gatekeep import Outcome, Stage
 
-
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def loop(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def crowded(start: Callable[..., Site], tmp_path: Path) -> Iterator[Callable[..., Crowd]]:
-    """Make a site of one worker."""
-    with crowds(start, tmp_path, processes=1, threads=1) as make:
-        yield make
+pytestmark = BOTH_BACKENDS
 
 
 # --- queue-timeout
@@ -100,37 +89,37 @@ def test_a_request_that_is_picked_up_within_queue_timeout_may_run_longer_than_th
 def test_queue_timeout_counts_from_the_first_offer_although_the_request_was_offered_again(
     crowded: Callable[..., Crowd],
 ) -> None:
-    crowd = crowded(queue_timeout=3.0)
+    crowd = crowded(queue_timeout=5.0)
     with stranger(crowd.site) as listener:
         client = crowd.note("late")
         hop = listener.accept()[0]
-        wait_until(lambda: crowd.site.served.statistics().oldest > 2)
+        wait_until(lambda: crowd.site.served.statistics().oldest > 4)
         hop.close()
         with listener.accept()[0]:
             assert client.read().status == 504
     record = crowd.record_of(client)
     assert (record["outcome"], record["stage"], record["attempts"]) == ("queue_timeout", "queue", 2)
-    assert 3.0 <= record["age"] < 5.0
+    assert 5.0 <= record["age"] < 9.0, "not five seconds from the second offer on"
 
 
 def test_queue_timeout_counts_on_while_the_process_is_killed_and_replaced(
     crowded: Callable[..., Crowd],
 ) -> None:
-    crowd = crowded(queue_timeout=3.0)
+    crowd = crowded(queue_timeout=5.0)
     site = crowd.site
     first = crowd.hold()
     crowd.ask(f"/hold?{crowd.gate()}")  # the second process runs it, or finds it too old
     crowd.wait_standing(1)
     client = crowd.note("late")
     crowd.wait_standing(2)
-    wait_until(lambda: site.served.statistics().oldest > 1.5)
+    wait_until(lambda: site.served.statistics().oldest > 4)
     (pid,) = site.served.statistics().processes
     os.kill(pid, signal.SIGKILL)
     assert first.clients[0].read().status == 502
     assert client.read().status == 504
     record = crowd.record_of(client)
     assert (record["outcome"], record["timer"]) == ("queue_timeout", "queue-timeout")
-    assert 3.0 <= record["age"] < 4.5, "not three seconds from the second process on"
+    assert 5.0 <= record["age"] < 9.0, "not five seconds from the second process on"
     assert crowd.noted() == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -12,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from conftest import wait_until
 from gatekeep.lifecycle._slots import Board, RowState, board_size
 from gatekeep.pool._listener import Listener
 from gatekeep.pool._threads import Crew, Worker
 
-WAIT = 20.0
-PROMPT = 2.0
+WAIT = 40.0
+PROMPT = 10.0
 """Seconds: far longer than any pause of a crew, far shorter than a request that is held up by another."""
 
 QUICK, SLOW, RAISE = b"q", b"s", b"r"
@@ -57,6 +59,10 @@ class Process:
         """Wait until so many slow requests (more) have begun."""
         for _ in range(count):
             assert self.slow.acquire(timeout=PROMPT), "an idle thread was there, and did not take it"
+
+    def wait_quiet(self) -> None:
+        """Until nothing runs: a client has its answer a moment before its thread is done."""
+        wait_until(lambda: self.crew.quiet_since() < math.inf)
 
     def stop(self) -> None:
         """Stop it and wait for the end of its threads."""
@@ -153,7 +159,7 @@ def test_a_crew_serves_as_many_at_once_as_it_has_threads_and_no_more(
     clients = [Client(path, SLOW) for _ in range(threads)]
     process.wait_slow(threads)
     one_more = Client(path)
-    assert not process.crew.wait_idle(0.0)
+    assert process.crew.quiet_since() == math.inf
     process.gate.set()
     assert sorted(client.answer() for client in clients) == list(range(threads))
     one_more.answer()
@@ -234,7 +240,7 @@ def test_each_connection_is_closed_when_it_was_served(path: str, make: Make) -> 
     process = make(2)
     for _ in range(10):
         ask(path)
-    assert process.crew.wait_idle(WAIT)
+    process.wait_quiet()
     assert [worker.hop for worker in process.crew.workers] == [None, None]
 
 
@@ -259,11 +265,11 @@ def test_a_stop_lets_finish_what_runs_and_accepts_nothing_more(path: str, make: 
     process.wait_slow(2)
     process.crew.stop()
     late = Client(path)
-    assert not process.crew.wait_idle(0.0)
+    assert process.crew.quiet_since() == math.inf
     process.gate.set()
     for client in running:
         client.answer()
-    assert process.crew.wait_idle(WAIT)
+    process.wait_quiet()
     process.join()
     assert process.served == [(SLOW, False)] * 2
     with late.socket:
@@ -274,9 +280,7 @@ def test_a_stop_lets_finish_what_runs_and_accepts_nothing_more(path: str, make: 
 
 @pytest.mark.parametrize("threads", [1, 2, 10])
 def test_an_idle_crew_stops_at_once(path: str, make: Make, threads: int) -> None:
-    process = make(threads)
-    assert process.crew.wait_idle(WAIT)
-    process.stop()
+    make(threads).stop()
 
 
 def test_a_stop_before_the_threads_have_started_is_a_stop(path: str, make: Make) -> None:
@@ -298,16 +302,20 @@ def test_what_one_process_leaves_when_it_stops_another_serves(path: str, make: M
     assert (len(first.served), len(second.served)) == (served, 100 - served)
 
 
-def test_wait_idle_waits_for_what_runs_and_no_longer(path: str, make: Make) -> None:
+def test_a_crew_is_quiet_since_the_last_request_has_ended_and_while_nothing_runs(
+    path: str, make: Make
+) -> None:
     process = make(2)
-    assert process.crew.wait_idle(0.0)
+    began = process.crew.quiet_since()
+    assert began <= time.monotonic()
     client = Client(path, SLOW)
     process.wait_slow()
-    assert not process.crew.wait_idle(0.0)
-    assert not process.crew.wait_idle(0.01)
-    threading.Timer(0.01, process.gate.set).start()
-    assert process.crew.wait_idle(WAIT)
+    assert process.crew.quiet_since() == math.inf
+    before = time.monotonic()
+    process.gate.set()
     client.answer()
+    process.wait_quiet()
+    assert began < before <= process.crew.quiet_since() <= time.monotonic()
 
 
 # --- other processes
@@ -323,7 +331,7 @@ def test_the_scoreboard_shows_how_many_run(path: str, make: Make) -> None:
     assert not board.is_another_idle(other.row.index)
     process.gate.set()
     slow.answer()
-    assert process.crew.wait_idle(WAIT)
+    process.wait_quiet()
     assert board.is_another_idle(other.row.index)
 
 

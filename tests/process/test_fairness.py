@@ -79,8 +79,8 @@ def test_requests_at_once_are_shared(site: Site, clients: int, target: str) -> N
 
 def test_as_many_as_there_are_threads_run_at_once_and_no_process_has_more_than_its_own(site: Site) -> None:
     began = time.monotonic()
-    answered = ask_at_once(site, 10, 1, "/sleep?3")
-    assert time.monotonic() - began < 5.9, "no request waited for another"
+    answered = ask_at_once(site, 10, 1, "/sleep?5")
+    assert time.monotonic() - began < 9.9, "no request waited for another"
     assert sorted(answered.values()) == [5, 5]
 
 
@@ -93,8 +93,8 @@ def test_an_idle_process_gets_the_work_while_the_other_is_busy(site: Site) -> No
 
 def test_nobody_waits_for_a_process_that_cannot_run_at_all(site: Site) -> None:
     """A C extension that keeps the GIL: the process accepts nothing, so the other one does."""
-    with Busy(site, "/hold-gil?4") as busy:
+    with Busy(site, "/hold-gil?8") as busy:
         began = time.monotonic()
         answered = ask(site, 50, "/sleep?0")
-        assert time.monotonic() - began < 3.5
+        assert time.monotonic() - began < 7
         assert answered[busy] == 0

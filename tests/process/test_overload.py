@@ -96,7 +96,7 @@ def test_under_three_times_the_load_most_of_the_capacity_is_answered_in_time(loo
         load = Load(server.port)
         load.run(CAPACITY * FACTOR, SECONDS)
         time.sleep(1)
-        assert fresh_answer(server) < 2.0, "the queue outlives the load"
+        assert fresh_answer(server) < 4.0, "the queue outlives the load"
         assert set(load.ends) <= {"200", "503", "left"}
         # In order of arrival it would be a third. `benchmarks/overload.py` shows how near it comes to all of it.
         assert load.ends["200"] >= 0.6 * CAPACITY * SECONDS, load.ends

@@ -707,6 +707,23 @@ def test_a_listener_that_is_missing_on_the_system_is_named_as_people_know_it(
     real(loop, RealNet, str(link), play)
 
 
+def test_a_group_that_grows_while_it_is_late_takes_more_at_once(loop: str) -> None:
+    async def play(scene: Scene) -> None:
+        for number in range(1, 6):
+            await scene.comes(number)
+        await scene.pass_until(LATE + 0.5)
+        assert scene.entrance.admission.late
+        scene.net.free = 100
+        scene.entrance.place_freed()
+        await scene.settle()
+        assert scene.entered == [5, 4]
+        scene.group.resize(2)
+        await scene.settle()
+        assert scene.entered == [5, 4, 3, 2]
+
+    played(loop, play)
+
+
 # --- it becomes late, and it is late no more
 
 

@@ -184,7 +184,8 @@ class Supervisor:
         if seats == self._seats or self._stopping or self._expects_stop:
             return self._seats
         self._log.info("group.resized", group=self._group.name, processes=seats, before=self._seats)
-        self._seats = self._group.processes = seats
+        self._seats = seats
+        self._group.resize(seats)
         self._sleep.dismiss(seats)
         for child in tuple(self._children.values()):
             if child.seat >= seats:

@@ -128,8 +128,6 @@ class Crew:
         self._running = 0
         self._stopping = False
         self._opened = threading.Event()
-        self._idle = threading.Condition(self._mutex)
-        self._idle_awaited = 0
         self._accepted_at = 0.0
         self._finished_at = time.monotonic()
         self.served = 0
@@ -162,15 +160,6 @@ class Crew:
         self._listener.wake()
         for worker in idle:
             worker.ring()
-
-    def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until no request runs; False when that took longer than `timeout` seconds."""
-        with self._idle:
-            self._idle_awaited += 1
-            try:
-                return self._idle.wait_for(lambda: not self._running, timeout)
-            finally:
-                self._idle_awaited -= 1
 
     def quiet_since(self) -> float:
         """Since when nothing runs, on `time.monotonic`'s clock; `math.inf` while something does."""
@@ -215,8 +204,6 @@ class Crew:
             self._row.set_running(self._running)
             if not self._running:
                 self._leader = self._leader or worker
-                if self._idle_awaited:
-                    self._idle.notify_all()
                 if self._giving_way is not None:
                     self._giving_way.ring()
 

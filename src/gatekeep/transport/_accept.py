@@ -41,7 +41,7 @@ class Room:
         self.crowded = False
         self._most = most
         self._relieve = relieve
-        self._inside = 0
+        self._inside = self._outside = 0
         self._left = anyio.Event()
 
     def enter(self) -> None:
@@ -55,16 +55,24 @@ class Room:
             self._left.set()
 
     async def wait(self) -> None:
-        """Wait until there is room for one more. Idle connections are closed for it, and those that become idle meanwhile."""
+        """Wait until there is room for one more. Idle connections are closed for it, and those that become idle meanwhile.
+
+        Several may wait, one for each address: all of them are woken, since nobody knows where the next client is.
+        """
+        if self._inside < self._most:
+            return
+        self._outside += 1
+        self.crowded = True
         try:
             while self._inside >= self._most:
-                self.crowded = True
-                self._left = anyio.Event()
+                if self._left.is_set():
+                    self._left = anyio.Event()
                 self._relieve()
                 with anyio.move_on_after(LOOK_AGAIN):
                     await self._left.wait()
         finally:
-            self.crowded = False
+            self._outside -= 1
+            self.crowded = self._outside > 0
 
     async def recover(self) -> None:
         """The system has run out of something, descriptors most likely: close what can be spared, and wait a moment."""

@@ -125,10 +125,6 @@ class Codec(Protocol):
         """Whether a request is awaited and no byte of it has come, so that a close here is a clean one."""
 
     @property
-    def closed(self) -> bool:
-        """Whether the client's stream has ended."""
-
-    @property
     def buffered(self) -> int:
         """How many bytes were received that nobody has taken yet."""
 
@@ -156,7 +152,7 @@ class Codec(Protocol):
         """Take what the client sent; empty for the end of its stream. After a refusal it is thrown away unread."""
 
     def next_request(self) -> Head | None:
-        """The next request's head; None while more bytes are needed (none will come once the stream is `closed`).
+        """The next request's head; None while more bytes are needed.
 
         Raises:
             Refused: the bytes are not a request that we accept, and nothing after them will be parsed: every later call

@@ -106,11 +106,6 @@ class StrictCodec:
         return rest == 0 or (rest == 2 and not self._empty_line_taken and self._data.endswith(b"\r\n"))
 
     @property
-    def closed(self) -> bool:
-        """See `Codec`."""
-        return self._closed
-
-    @property
     def buffered(self) -> int:
         """See `Codec`."""
         return len(self._data) - self._start

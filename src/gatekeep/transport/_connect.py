@@ -69,7 +69,7 @@ class Entrance:
     """The way into one group's backlog.
 
     Args:
-        few: requests that may stand in the backlog while the wait is too long.
+        few: requests for each process that may stand in the backlog while the wait is too long.
         most: requests that may wait for a place in it.
         timeout: connect-timeout in seconds.
         relieve: called when we are out of descriptors: closes what can be spared.
@@ -87,14 +87,15 @@ class Entrance:
         send_timeout: float,
         relieve: Callable[[], None],
     ) -> None:
-        self.admission = Admission(few, most)
+        self.admission = Admission(few * group.processes, most)
+        self._few = few
         self._net = net
         self._clock = clock
         self._group = group
         self._timeout = timeout
         self._send_timeout = send_timeout
         self._relieve = relieve
-        group.on_failing = self._tell_all
+        group.on_failing, group.on_resized = self._tell_all, self._resized
         self._obstacle = ""  # what stood in the way last, where it was not the full backlog
 
     def is_full(self) -> bool:
@@ -174,6 +175,10 @@ class Entrance:
         ticket = self._next()
         if ticket is not None:
             ticket.turn.set()
+
+    def _resized(self) -> None:
+        self.admission.few = self._few * self._group.processes
+        self.place_freed()
 
     def _tell_all(self) -> None:
         """Those who wait shall look again whether that has any sense."""

@@ -82,7 +82,7 @@ class HopDispatch:
             net,
             clock,
             group,
-            few=max(2, settings.threads // 2) * group.processes,
+            few=max(2, settings.threads // 2),
             most=settings.max_waiting,
             timeout=settings.connect_timeout,
             send_timeout=socket_timeout,
@@ -189,9 +189,8 @@ class _Claim:
         record.group = dispatch.group.name
         self.number = record.number
         self.alarm = request.alarm
-        self._attempts = Attempts(
-            max(dispatch.group.processes, dispatch.processes)
-        )  # it may grow, and shrink
+        # The group may have grown since the start, or shrunk.
+        self._attempts = Attempts(max(dispatch.group.processes, dispatch.processes))
         self._envelope = _envelope(request, environ, app)
         self._is_offered = False
         self._queue_ends = math.inf

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from gatekeep._channel import Channel, WaitExpired
 from gatekeep._events import Record
 from gatekeep._frames import READ_SIZE, FrameError, frame
@@ -21,6 +23,7 @@ class Hop:
 
     Attributes:
         go: the worker's claim, once there is one.
+        pid: the process that has claimed it; 0 while none has.
         state: what is known of the claim (see `_claim`).
         since: when its request was first offered to the group, in seconds of the shared clock.
         record: its request's.
@@ -128,29 +131,33 @@ class Hop:
     def _read_claim_nowait(self) -> None:
         try:
             self.receive_claim(self._channel.socket.recv(READ_SIZE))
-        except OSError:
+        except (OSError, ClaimError):
             self._happened(Event.END_OF_STREAM, "given up")
 
     def receive_claim(self, data: bytes) -> None:
-        """Take what has come of the claim; empty is the end of the stream."""
+        """Take what has come of the claim; empty is the end of the stream.
+
+        Raises:
+            ClaimError: it is no claim. Perhaps the application has written to a descriptor that was not its own any more, and the
+                worker's claim comes behind that: the request must not be offered again.
+        """
         if not data:
             self._happened(Event.END_OF_STREAM, "the worker's end closed")
             return
         self._decoder.feed(data)
         try:
             item = self.next_frame()
-        except FrameError as error:
-            self._happened(Event.END_OF_STREAM, str(error))
-            return
-        if item is None:
-            return
-        kind, payload = item
-        event = _EVENTS.get(kind)
-        if event is None:
-            raise ClaimError(f"a frame of kind {kind} before the claim")
-        if event is _GO:
-            self.go = _wire.decode_go(payload)
-            self.pid = self.go.pid
+            if item is None:
+                return
+            kind, payload = item
+            event = _EVENTS.get(kind)
+            if event is None:
+                raise ClaimError(f"a frame of kind {kind} before the claim")
+            if event is _GO:
+                self.go = _wire.decode_go(payload)
+                self.pid = self.go.pid
+        except (FrameError, msgspec.MsgspecError) as error:
+            raise ClaimError(f"what came in the claim's place is none: {error}") from error
         self._happened(event, _REASONS[event])
 
     def _happened(self, event: Event, reason: str) -> None:
