@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,10 @@ sys.path.insert(0, str(TESTS))
 
 from gatekeep import Gateway, Served, Settings  # noqa: E402
 from gatekeep.testing._capture import Events  # noqa: E402
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a shell's background job; the programs that tests start would ignore it, too, and not end at Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "asyncio": ("asyncio", {}),

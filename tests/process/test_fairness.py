@@ -86,7 +86,7 @@ def test_as_many_as_there_are_threads_run_at_once_and_no_process_has_more_than_i
 
 def test_an_idle_process_gets_the_work_while_the_other_is_busy(site: Site) -> None:
     for _ in range(3):
-        with Busy(site, "/sleep?0.7") as busy:
+        with Busy(site, "/sleep?2") as busy:
             answered = ask(site, 50, "/sleep?0")
         assert answered[busy] <= 5, answered
 
