@@ -227,6 +227,13 @@ async def test_a_scope_that_says_no_more_than_it_must_will_do() -> None:
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"], environ["REMOTE_ADDR"]) == ("localhost", "80", "")
 
 
+async def test_a_client_without_a_port_has_none_in_records_and_environ() -> None:
+    async with mounted("apps:echo") as (gateway, log):
+        environ = json.loads((await ask(gateway, "/", client=("2001:db8::1", None))).body)["environ"]
+        assert (await finished(log, "/"))["client"] == "2001:db8::1"
+    assert (environ["REMOTE_ADDR"], "REMOTE_PORT" in environ) == ("2001:db8::1", False)
+
+
 async def test_the_standard_librarys_validator_takes_the_environ() -> None:
     async with mounted("apps:validated") as (gateway, _):
         for path, root in [("/", ""), ("/app", "/app"), ("/app/b", "/app"), ("/b", "/app/")]:

@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gatekeep.pool._respond import LONGEST_HEAD, ContractBroken, FileCut, FileWrapper, HopLost, Responder
+from gatekeep.pool import _respond
+from gatekeep.pool._respond import (
+    LONGEST_HEAD,
+    LONGEST_KNOWN,
+    MOST_KNOWN,
+    ContractBroken,
+    FileCut,
+    FileWrapper,
+    HopLost,
+    Responder,
+)
 from gatekeep.transport import _wire
 from gatekeep.transport._wire import End, Fail, Head, Kind
 
@@ -489,6 +499,21 @@ def test_what_exceeds_the_declared_length_is_cut_and_counted(
     responder.end(NOW)
     assert responder.excess == excess
     assert hop.heard() == response(("Content-Length", "5"), body=sent)
+
+
+def test_of_statuses_and_names_that_are_made_from_data_few_are_kept_and_only_short_ones(
+    hop: Hop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_respond, "_known_names", set())
+    monkeypatch.setattr(_respond, "_known_statuses", {})
+    long = "x" * (LONGEST_KNOWN + 1)
+    for number in range(MOST_KNOWN + 10):
+        fields = [(f"{number}-{long}", ""), (f"X-{number}", "")]
+        Responder(hop.worker, "GET").start_response(f"200 {number}", fields)
+        Responder(hop.worker, "GET").start_response(f"200 {number} {long}", fields)
+    for known in (_respond._known_names, _respond._known_statuses):
+        assert len(known) <= MOST_KNOWN
+        assert max(map(len, known)) <= LONGEST_KNOWN
 
 
 @pytest.mark.parametrize("blocks", [[b"123"], [b"1", b"23"], []])

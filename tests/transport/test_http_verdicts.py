@@ -379,7 +379,6 @@ def test_a_request_that_is_cut_anywhere_is_never_complete(
         cut.receive(request_bytes[:end])
         cut.receive(b"")
         if cut.next_request() is None:
-            assert cut.closed
             assert not cut.body_complete
             continue
         with pytest.raises(BodyLost):

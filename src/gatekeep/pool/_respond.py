@@ -381,9 +381,10 @@ def _encoded(head: _wire.Head) -> bytes:
 
 
 _known_statuses: dict[str, tuple[int, str]] = {}
-"""Those that were checked before, as code and reason. Not more than `MOST_KNOWN` are kept, as of the names below."""
+"""Those that were checked before, as code and reason."""
 
-MOST_KNOWN = 1000
+MOST_KNOWN, LONGEST_KNOWN = 1000, 64
+"""How many statuses and names are kept, and of how many characters: an application may make them from data."""
 
 
 def _checked_status(status: object) -> tuple[int, str]:
@@ -397,7 +398,7 @@ def _parse_status(status: str) -> tuple[int, str]:
     if not found:
         raise ContractBroken(f"the status is like '200 OK', not {status!r}")
     parsed = int(found[1]), found[2] or ""
-    if len(_known_statuses) < MOST_KNOWN:
+    if len(_known_statuses) < MOST_KNOWN and len(status) <= LONGEST_KNOWN:
         _known_statuses[status] = parsed
     return parsed
 
@@ -438,5 +439,5 @@ def _is_length(value: str) -> bool:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ContractBroken(f"{name!r} is no name of a header field")
-    if len(_known_names) < MOST_KNOWN:
+    if len(_known_names) < MOST_KNOWN and len(name) <= LONGEST_KNOWN:
         _known_names.add(name)

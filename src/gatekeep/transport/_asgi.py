@@ -43,6 +43,7 @@ from gatekeep.transport import _environ, _http_policy
 from gatekeep.transport._budget import Budget
 from gatekeep.transport._codec import ALLOWED, TOKEN, Delimiter, Framing, Head, WrongUse, frame_response
 from gatekeep.transport._exchange import error_body
+from gatekeep.transport._proxies import shown
 from gatekeep.transport._spool import Spool, keep_body
 from gatekeep.transport._wire import SMALL_BODY
 
@@ -621,7 +622,4 @@ def _server(server: Sequence[Any] | None, scheme: str) -> tuple[str, str]:
 
 def _address_of(scope: Scope) -> str:
     client = scope.get("client")
-    if not client:
-        return "unknown"
-    host, port = client[0], client[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return shown((client[0], client[1])) if client else "unknown"
