@@ -178,7 +178,7 @@ UWSGI_REPORT = """
                                     means the way between gateway and worker here
   post-buffering = 8192           as always here: bodies are received before a worker is asked
                                     (request-buffering)
-  cheaper = 2                     ignored: the number of processes does not change;
+  cheaper = 2                     ignored: only SIGTTIN and SIGTTOU change the number of processes;
                                     inactivity-timeout ends those that have nothing to do
   touch-reload = /srv/shop/reload ignored: gatekeep reload, kill -HUP, and script-reloading replace
                                     the processes
