@@ -21,7 +21,7 @@ from gatekeep._alarms import Alarm, Alarms
 from gatekeep._channel import CHECKPOINT_BYTES, Channel, WaitExpired
 from gatekeep._events import Record
 from gatekeep._host import Ended
-from gatekeep._host_real import RealNet
+from gatekeep._host_net import RealNet
 from gatekeep.transport._hop import Hop
 
 

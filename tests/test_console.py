@@ -41,8 +41,9 @@ from gatekeep._console import (
 from gatekeep._console_client import NoAnswer, Running, ask, find
 from gatekeep._console_server import Console
 from gatekeep._console_view import duration, render
-from gatekeep._host_real import CONSOLE_FILE, RealNet
+from gatekeep._host_net import RealNet
 from gatekeep._processes import ProcessReport, ThreadReport
+from gatekeep._run_folder import CONSOLE_FILE
 
 
 class Number(msgspec.Struct, forbid_unknown_fields=True):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+import gatekeep
 from gatekeep import SettingsError
 from gatekeep._configuration import Configuration, Sources
 from gatekeep._options import _parser, options_of
@@ -176,7 +178,7 @@ UWSGI_REPORT = """
                                     means the way between gateway and worker here
   post-buffering = 8192           as always here: bodies are received before a worker is asked
                                     (request-buffering)
-  cheaper = 2                     ignored: the number of processes does not change;
+  cheaper = 2                     ignored: only SIGTTIN and SIGTTOU change the number of processes;
                                     inactivity-timeout ends those that have nothing to do
   touch-reload = /srv/shop/reload ignored: gatekeep reload, kill -HUP, and script-reloading replace
                                     the processes
@@ -261,6 +263,14 @@ def test_every_flag_that_stands_for_a_setting_of_gunicorn_is_known() -> None:
     assert set(FLAGS.values()) - known == set()
     assert len(NAMES) == len(set(NAMES)) == 120
     assert all(not text.endswith(".") for text in HOOKS.values())
+
+
+def test_each_event_that_stands_for_a_function_of_gunicorn_is_one_of_ours() -> None:
+    source = "".join(file.read_text() for file in Path(gatekeep.__file__).parent.rglob("*.py"))
+    named = [event for text in HOOKS.values() for event in re.findall(r"\b[a-z]+\.[a-z]+_?[a-z]+\b", text)]
+    events = [event for event in named if not event.startswith("gatekeep.")]
+    assert "process.exited" in events
+    assert [event for event in events if f'"{event}"' not in source] == []
 
 
 @pytest.mark.parametrize(

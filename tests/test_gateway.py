@@ -20,7 +20,7 @@ from blockbuster import BlockingError, blockbuster_ctx
 from client import Answer, Client
 from conftest import LOOPS, TESTS, LogAsData, wait_until
 from gatekeep import CannotStart, Gateway, Outcome, Served, Settings, Stage
-from gatekeep._host_real import RealNet
+from gatekeep._host_net import RealNet
 from running import children, open_files
 
 pytestmark = pytest.mark.anyio

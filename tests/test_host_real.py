@@ -9,7 +9,7 @@ import pytest
 
 from client import Client
 from conftest import wait_until
-from gatekeep._host_real import count_oom_kills, describe_status
+from gatekeep._host_processes import count_oom_kills, describe_status
 from served import serve
 
 

@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from conftest import LOOPS
 from gatekeep._host import Ended, Waiter
-from gatekeep._host_real import RealNet
+from gatekeep._host_net import RealNet
 from gatekeep._waiters import LoopWaiter, TrioWaiter, is_asyncio
 
 needs_epoll = pytest.mark.skipif(not hasattr(select, "epoll"), reason="the kernel has no epoll")

@@ -20,8 +20,8 @@ from gatekeep.settings._script import ScriptSettings
 from gatekeep.settings._script_target import ACCESS, DISPATCH, GROUPS, ScriptTarget
 from gatekeep.settings._settings import Settings, apps_of
 
-LINES = 50
-"""So many of the last that an application has written are shown, where it does not load."""
+OUTPUT_LINES = 50
+"""The last lines that an application has written, shown where it does not load."""
 
 
 @attrs.frozen
@@ -42,7 +42,7 @@ class _Listener(SilentLogger):
 
     def __init__(self) -> None:
         self.load_time = 0.0
-        self.output: deque[str] = deque(maxlen=LINES)
+        self.output: deque[str] = deque(maxlen=OUTPUT_LINES)
 
     def info(self, event: str, **fields: Any) -> None:
         if event == "process.ready":
@@ -98,7 +98,7 @@ def _load(settings: Settings, group: GroupSettings) -> Loaded:
 
 
 def load_scripts(settings: Settings) -> list[str]:
-    """Load the scripts of all mounts as the gateway does, in this process, each once, and name them.
+    """Load the scripts of all mounts as the gateway does: in this process, each once. Returns their names.
 
     Raises:
         CannotStart: one cannot be loaded within its script-timeout, or has none of the functions that are asked for.
@@ -118,7 +118,7 @@ def load_scripts(settings: Settings) -> list[str]:
 
 
 def _roles(settings: ScriptSettings) -> Iterator[tuple[str, ScriptTarget, tuple[str, ...]]]:
-    """The scripts that there are: the setting, the script, and the functions one of which it must have."""
+    """The scripts that are set: the setting's name, the script, and the functions of which it must have one."""
     asked = "get_realm_hash" if settings.auth_type == "digest" else "check_password"
     for name, target, functions in (
         ("access-script", settings.access_script, ACCESS),

@@ -78,7 +78,7 @@ def serve(**options: Any) -> None:
     gatekeep serve -c gatekeep.toml
 
     Every flag may stand in a file of settings, and in the environment as $GATEKEEP_ and its name; $GATEKEEP_CMD_ARGS holds any of
-    them. The command line goes before the environment, and that before the file. Where nothing else is said, $PORT is the port to
+    them. The command line overrides the environment, and that the file. Where nothing else is said, $PORT is the port to
     listen on (on every address), $WEB_CONCURRENCY the number of processes, and $FORWARDED_ALLOW_IPS the proxies that are trusted.
     """
     origin = Origin.here()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import attrs
 
-from gatekeep._host_real import CONSOLE_FILE, RUN_PREFIX
+from gatekeep._run_folder import CONSOLE_FILE, RUN_PREFIX
 
 CONNECT_PAUSE = 0.05
 """Seconds between attempts where the backlog is full: a connection to a UNIX socket does not wait for it."""

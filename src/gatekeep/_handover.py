@@ -19,7 +19,7 @@ import msgspec
 from gatekeep._errors import SettingsError
 from gatekeep._events import Logger
 from gatekeep._gateway import Served
-from gatekeep._host_real import describe_status
+from gatekeep._host_processes import describe_status
 from gatekeep._keeper import say_replaced
 
 VARIABLE = "GATEKEEP_HANDOVER"

@@ -32,7 +32,10 @@ class LogFile:
             raise CannotStart(f"log-file = {path!r}: {error.strerror}") from error
 
     def reopen(self, log: Logger) -> None:
-        """Write to the file that has the path now; it is made where there is none. The old one serves on where that cannot be."""
+        """Write to the file that has the path now; it is made if there is none. If it cannot be opened, the old one stays in use.
+
+        What became of it is logged.
+        """
         if self._path == STANDARD_OUTPUT:
             log.warning(
                 "signal.ignored",
@@ -58,5 +61,5 @@ def _open(path: str) -> int:
 
 
 def _standard_output() -> int:
-    """Somebody may have closed it (`>&-`); the exit status still tells."""
+    """Its descriptor, or that of the null device where somebody has closed it (`>&-`): the exit status still tells."""
     return os.open(os.devnull, os.O_WRONLY) if sys.stdout is None else sys.stdout.fileno()

@@ -62,8 +62,8 @@ def configured(command: Command) -> Command:
             "--from",
             "from_file",
             metavar="FILE",
-            help="A configuration of another server, gunicorn.conf.py or uwsgi.ini, beneath all else. The flags of gunicorn, "
-            "uvicorn, granian and hypercorn are understood, too.",
+            help="A configuration of another server, gunicorn.conf.py or uwsgi.ini; all other settings override it. The flags of "
+            "gunicorn, uvicorn, granian and hypercorn are understood, too.",
         ),
         click.option(
             "-c",
@@ -119,7 +119,8 @@ def _help(spec: Spec, attribute: attrs.Attribute[Any]) -> str:
     elif isinstance(default, bool):
         shown = "on" if default else "off"
     else:
-        shown = f"{default}" if default not in (None, attrs.NOTHING, "") else spec.derived
+        plain = f"{default:g}" if isinstance(default, float) else f"{default}"
+        shown = plain if default not in (None, attrs.NOTHING, "") else spec.derived
     return f"{spec.help}{f'  [default: {shown}]' if shown else ''}"
 
 

@@ -20,7 +20,7 @@ from gatekeep._events import Logger
 from gatekeep._gateway import Gateway, Served
 from gatekeep._groups import share_module_path
 from gatekeep._handover import Handover, Origin, Successor
-from gatekeep._host_real import own_children
+from gatekeep._host_processes import own_children
 from gatekeep._keeper import Keeper
 from gatekeep._log_file import LogFile
 from gatekeep._pid_file import removing_pid, write_pid

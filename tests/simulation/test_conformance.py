@@ -15,7 +15,9 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from gatekeep._host import SHUT_RD, SHUT_WR, Ended
-from gatekeep._host_real import RealGroupHome, RealNet, RealProcesses
+from gatekeep._host_net import RealNet
+from gatekeep._host_processes import RealProcesses
+from gatekeep._run_folder import RealGroupHome
 from gatekeep.settings._bind import parse_bind
 
 from .daemons import SimHome

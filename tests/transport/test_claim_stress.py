@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 from gatekeep._alarms import Alarm, Alarms
 from gatekeep._channel import Channel, WaitExpired
 from gatekeep._events import Record
-from gatekeep._host_real import RealNet
+from gatekeep._host_net import RealNet
 from gatekeep.pool._pickup import pick_up
 from gatekeep.transport import _wire
 from gatekeep.transport._claim import SETTLED, State

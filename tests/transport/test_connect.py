@@ -22,7 +22,7 @@ from gatekeep._alarms import Alarm, Alarms
 from gatekeep._channel import Channel
 from gatekeep._errors import ConnectExpired, ConnectFailed, Overloaded
 from gatekeep._group import Group
-from gatekeep._host_real import RealNet
+from gatekeep._host_net import RealNet
 from gatekeep.transport._admission import LATE
 from gatekeep.transport._connect import Entrance, Ticket
 

@@ -50,6 +50,11 @@ def plain_name(name: str) -> str:
     return ALIASED.get(plain, plain)
 
 
+def singular(name: str) -> str:
+    """A declared name with the word that people type, which is singular; the reverse of `plain_name`."""
+    return {"binds": "bind", "health_binds": "health_bind"}.get(name, name)
+
+
 def check_known(names: Iterable[str]) -> None:
     """Raise `SettingsError` if one of them is no setting of a gateway; those of the program around it are none."""
     known = {name: owner for name, (owner, _) in declared().items() if owner is not ServerSettings}
@@ -85,6 +90,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     name = name.lower()
     theirs = _of_other_servers().get(name.replace("_", "-"), "")
     if theirs in names:
-        return {"binds": "bind", "health_binds": "health_bind"}.get(theirs, theirs)
+        return singular(theirs)
     others = [each for each, plain in ALIASED.items() if plain in names]
     return next(iter(difflib.get_close_matches(name.replace("-", "_"), [*names, *others], n=1)), "")

@@ -12,7 +12,7 @@ import attrs
 
 from gatekeep._errors import SettingsError
 from gatekeep.settings._app import AppTarget
-from gatekeep.settings._declared import declared
+from gatekeep.settings._declared import declared, singular
 from gatekeep.settings._foreign_flags import Fate
 from gatekeep.settings._layers import Layer
 from gatekeep.settings._spec import dashed, plain_type, value_of
@@ -131,7 +131,7 @@ class Translator:
         if setting == "env":
             shown, value = "", [f"{str(each).partition('=')[0]}=..." for each in _list(value)]
         self._entries.append(
-            Entry(name, shown, Fate.SET, f"{_singular(setting)} = {in_toml(value)}", note, setting)
+            Entry(name, shown, Fate.SET, f"{dashed(singular(setting))} = {in_toml(value)}", note, setting)
         )
 
     def mount(self, name: str, shown: str, note: str = "", **mount: str) -> None:
@@ -190,10 +190,6 @@ def _takes_several(setting: str) -> bool:
 
 def _list(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _singular(setting: str) -> str:
-    return {"binds": "bind", "health_binds": "health-bind"}.get(setting, dashed(setting))
 
 
 def in_toml(value: object) -> str:

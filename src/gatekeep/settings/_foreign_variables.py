@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from gatekeep.settings._declared import declared
+from gatekeep.settings._declared import declared, singular
 from gatekeep.settings._foreign_flags import EXTRA_FILES, PREFIXES, foreign_flags
 from gatekeep.settings._spec import dashed
 from gatekeep.settings._understood import Note, foreign_aliases
@@ -77,5 +77,4 @@ def _of_flag(flag: str) -> tuple[str, str]:
 
 
 def _variable(name: str, unit: str) -> str:
-    plain = {"binds": "bind", "health_binds": "health_bind"}.get(name, name)
-    return f"$GATEKEEP_{plain.upper()}" + (f", with the unit: {unit}" if unit else "")
+    return f"$GATEKEEP_{singular(name).upper()}" + (f", with the unit: {unit}" if unit else "")

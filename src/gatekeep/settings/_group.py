@@ -204,7 +204,7 @@ class GroupSettings:
     )
     maximum_requests_jitter: int | None = setting(
         None,
-        "Up to so many more, drawn for each process, so that they are not due together.",
+        "Up to so many requests more than maximum-requests, drawn for each process, so that they are not due together.",
         least=0,
         aliases=("--max-requests-jitter", "--limit-max-requests-jitter"),
         derived="a tenth of maximum-requests",
@@ -219,7 +219,7 @@ class GroupSettings:
     )
     restart_interval_jitter: float | None = setting(
         None,
-        "Up to so much longer, drawn for each process, so that they are not due together.",
+        "Up to so much longer than restart-interval, drawn for each process, so that they are not due together.",
         unit="seconds",
         least=0,
         derived="a tenth of restart-interval",
@@ -288,19 +288,19 @@ class GroupSettings:
     )
     group: str = setting(
         "",
-        "Their group (the system's), by name or number.",
+        "The system's group, by name or number, that these processes run as.",
         aliases=("-g",),
         derived="the user's own",
         **_ACCOUNT,
     )
     supplementary_groups: tuple[str, ...] = several(
         "supplementary-groups",
-        "Their further groups instead of those that the user belongs to; repeatable.",
+        "Further groups of these processes, instead of those that the user belongs to; repeatable.",
         item="group",
     )
     umask: str = setting(
         "",
-        "Permissions that files which they make do not get: an octal number such as 0027.",
+        "The umask of the application's processes: an octal number such as 0027.",
         pattern=r"((0o)?0*[0-7]{1,3})?",
         described="an octal number of up to three digits, such as 0027",
         aliases=("-m",),
@@ -308,25 +308,33 @@ class GroupSettings:
     )
     home: str = setting(
         "",
-        "The folder that they run in; --chdir is the gateway's own.",
+        "The folder that the application's processes run in; --chdir is for the gateway itself.",
         derived="the gateway's own",
         precedent="mod_wsgi",
         **_FOLDER,
     )
-    lang: str = setting("", "LANG in their environment.", pattern=r"[^\0]*", described="a text without NUL")
+    lang: str = setting(
+        "",
+        "LANG in the environment of the application's processes.",
+        pattern=r"[^\0]*",
+        described="a text without NUL",
+    )
     locale: str = setting(
-        "", "LC_ALL in their environment.", pattern=r"[^\0]*", described="a text without NUL"
+        "",
+        "LC_ALL in the environment of the application's processes.",
+        pattern=r"[^\0]*",
+        described="a text without NUL",
     )
     env: tuple[str, ...] = several(
         "env",
-        "NAME=VALUE, a variable in their environment, beside the gateway's own; repeatable.",
+        "A variable, NAME=VALUE, for the application's processes, beside the gateway's own; repeatable.",
         check_variable,
         item="NAME=VALUE",
         aliases=("-e",),
     )
     display_name: str = setting(
         "(gatekeep:%{GROUP})",
-        "What ps shows of them; %{GROUP} is the name of the process group. Empty: their command line.",
+        "What ps shows of the application's processes; %{GROUP} is the name of the process group. Empty: the command line.",
         pattern=r"[^\0-\x1f\x7f\ud800-\udfff]{0,200}",
         described="up to 200 printable characters",
         aliases=("-n", "--name", "--process-name"),
@@ -334,7 +342,7 @@ class GroupSettings:
     )
     nice: int | None = setting(
         None,
-        "Their priority, from -20, all for them, to 19, only what nobody else wants; only root may raise it.",
+        "The priority of the application's processes, from -20, the highest, to 19, the lowest; only root may raise it.",
         least=-20,
         most=19,
         aliases=("--cpu-priority",),

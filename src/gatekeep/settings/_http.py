@@ -102,15 +102,15 @@ class HttpSettings:
     )
     body_timeout: float = setting(
         15.0,
-        "How long a client may keep us waiting for a request's body; what arrives makes up for it at body-min-rate. Then 408. "
-        "0: for ever.",
+        "How long a client may keep the gateway waiting for a request's body; what arrives makes up for it at body-min-rate. "
+        "Then 408. 0: for ever.",
         unit="seconds",
         least=0,
         precedent="mod_wsgi-express",
     )
     body_max_timeout: float = setting(
         0.0,
-        "How long we wait for a request's body in all, however steadily it comes. 0: no limit.",
+        "How long the gateway waits for a request's body in all, however steadily it comes. 0: no limit.",
         unit="seconds",
         least=0,
         precedent="mod_wsgi-express",
@@ -162,7 +162,7 @@ class HttpSettings:
     )
     response_spool_size: int = setting(
         1 << 27,
-        "The largest such file; beyond it the worker waits for the client.",
+        "The largest temporary file of a response; beyond it the worker waits for the client.",
         unit="bytes",
         least=0,
         precedent="Passenger",
@@ -175,14 +175,14 @@ class HttpSettings:
     )
     livez_path: str = setting(
         "",
-        "The path at which we say ourselves that the gateway runs, on every address. Empty: none.",
+        "The path at which the gateway itself answers that it runs, on every address. Empty: none.",
         aliases=("--health-check-path",),
         pattern=_PROBE_PATH,
         described=_PROBE_PATH_DESCRIBED,
     )
     readyz_path: str = setting(
         "",
-        "The path at which we say ourselves whether a request that came now would be served: 200 or 503. Empty: none.",
+        "The path at which the gateway itself answers whether a request that came now would be served: 200 or 503. Empty: none.",
         pattern=_PROBE_PATH,
         described=_PROBE_PATH_DESCRIBED,
     )
@@ -191,8 +191,8 @@ class HttpSettings:
     )
     trusted_proxies: tuple[str, ...] = listed(
         "trusted-proxies",
-        "Peers that are believed about whom they speak for: addresses, networks or * (anybody), with commas; repeatable. "
-        "UNIX sockets' always are.",
+        "Peers, usually proxies, that are believed about their clients: addresses, networks or * (anybody), with commas; "
+        "repeatable. UNIX sockets' always are.",
         parse_network,
         LOOPBACK,
         item="network",
@@ -201,8 +201,8 @@ class HttpSettings:
     )
     trusted_proxy_headers: tuple[str, ...] = listed(
         "trusted-proxy-headers",
-        "The fields that they are believed about, with commas; repeatable. Name those that your proxy sets or removes in every "
-        "request, and no others.",
+        "The fields that trusted proxies are believed about, with commas; repeatable. Name those that your proxy sets or "
+        "removes in every request, and no others.",
         parse_header,
         ("x-forwarded-for", "x-forwarded-proto"),
         item="header",
@@ -235,19 +235,19 @@ class HttpSettings:
 
     log_url: bool = setting(
         False,
-        "Put scheme and target, as the client sent it, into each request's record. Otherwise that has the path alone, since "
-        "queries may hold secrets.",
+        "Put the scheme and the target, as the client sent it, into each request's record. By default that has only the path, "
+        "since queries may hold secrets.",
     )
     log_request_headers: tuple[str, ...] = listed(
         "log-request-headers",
-        "Fields of requests that are put into their records, with commas; repeatable. None are unless they are named.",
+        "Fields of requests that are put into the requests' records, with commas; repeatable.",
         parse_field_name,
         (),
         item="header",
     )
     log_response_headers: tuple[str, ...] = listed(
         "log-response-headers",
-        "The same for fields of the application's responses.",
+        "Fields of the application's responses that are put into the requests' records, with commas; repeatable.",
         parse_field_name,
         (),
         item="header",

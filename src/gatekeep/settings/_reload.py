@@ -16,16 +16,16 @@ class ReloadSettings:
     )
     reload_dir: tuple[str, ...] = several(
         "reload-dir",
-        "A folder to watch, beside the present one and those that modules were loaded from; repeatable.",
+        "A folder to watch, beside the current one and those that modules were loaded from; repeatable.",
         item="folder",
         aliases=("--reload-dirs", "--reload-paths"),
     )
     reload_include: tuple[str, ...] = several(
         "reload-include",
-        "Names of files that count, as patterns; repeatable.",
+        "Patterns of names of files whose changes count; repeatable.",
         default=("*.py",),
         item="pattern",
     )
     reload_exclude: tuple[str, ...] = several(
-        "reload-exclude", "Names of files that do not, as patterns; repeatable.", item="pattern"
+        "reload-exclude", "Patterns of names of files whose changes do not count; repeatable.", item="pattern"
     )

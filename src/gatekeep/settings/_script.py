@@ -86,7 +86,7 @@ class ScriptSettings:
     )
     script_timeout: float = setting(
         5.0,
-        "How long such a script may take: to load, and with each request; then 500, or 403 for access. 0: for ever.",
+        "How long a script that decides may take: to load, and with each request; then 500, or 403 for access. 0: for ever.",
         unit="seconds",
         least=0,
     )

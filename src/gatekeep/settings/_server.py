@@ -37,30 +37,30 @@ class ServerSettings:
     )
     log_file: str = setting(
         "-",
-        "The file that the log is appended to, and that is opened again at SIGUSR1 (logrotate); - is standard output.",
+        "The file that the log is appended to; SIGUSR1 opens it again (logrotate). - is standard output.",
         pattern=r"[^\0]+",
         described="a file's path",
         aliases=("--error-logfile", "--error-log"),
     )
     pid_file: str = setting(
         "",
-        "A file that holds the number of the gateway's process while it serves.",
+        "A file that holds the pid of the gateway while it serves.",
         pattern=r"[^\0]*",
         described="a file's path",
         aliases=("-p", "--pid"),
     )
     env_file: tuple[str, ...] = several(
         "env-file",
-        "A file of NAME=VALUE lines, variables in the environment of the application's processes; env and variables that are set "
-        "already go before it. Repeatable.",
+        "A file of NAME=VALUE lines, variables for the application's processes; env, and variables that are set already, "
+        "override it. Repeatable.",
         item="file",
         aliases=("--env-files",),
     )
     access_log: bool = setting(True, "Whether each request is logged when it has ended.")
     access_log_format: str = setting(
         "",
-        'The line of a request, with gunicorn\'s atoms: %(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s". Empty: '
-        "as log-format has it.",
+        'The form of a request\'s line, in gunicorn\'s atoms: %(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s". '
+        "Empty: that of log-format.",
         check=_check_access_format,
         aliases=("--access-logformat", "--access-log-fmt"),
     )

@@ -83,7 +83,7 @@ class Settings:
     )
     shutdown_delay: float = setting(
         0.0,
-        "How long everything is still served after the gateway was told to stop, while its readiness probe says so already.",
+        "How long everything is still served after the gateway was told to stop, while readiness probes get 503 already.",
         unit="seconds",
         least=0,
         foreign=(Alias(("--drain-delay",), unit="ms"),),

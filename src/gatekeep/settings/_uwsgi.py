@@ -64,7 +64,7 @@ def _refused(keys: str, reason: str) -> dict[str, Rule]:
 
 _NO_UWSGI_API = "the module uwsgi and what it offers are not here"
 _HARAKIRI = "it is interrupted after that time times 1 + ln threads, and costs its process only if that does not end it"
-_FIXED = "the number of processes does not change; inactivity-timeout ends those that have nothing to do"
+_FIXED = "only SIGTTIN and SIGTTOU change the number of processes; inactivity-timeout ends those that have nothing to do"
 
 UWSGI: Mapping[str, Rule] = {
     # --- processes
