@@ -78,6 +78,7 @@ class Site:
 
 def rehearse(site: Site, load: Load) -> None:
     """Drain one process, reload all, replace the gateway, and go back."""
+    site.wait_for("process.ready", 2)  # both have loaded it
     load.wait_for("blue", 100)
     site.deploy("green")
 
