@@ -60,6 +60,7 @@ def _reload(night: Night) -> None:
 
 def _resize(night: Night) -> None:
     """SIGTTIN or SIGTTOU."""
+    night.world.changed = night.world.time.now  # more may stand in a backlog that is late
     night.supervisor.resize(night.supervisor._seats + night.world.random.choice((-2, -1, +1, +1)))
 
 
