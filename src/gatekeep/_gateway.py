@@ -408,8 +408,7 @@ class Gateway:
         Their successors import the application anew. Returns at once, with the number of processes that will be replaced. With
         `serving_in_thread` any other thread may call it. Nothing happens while the gateway does not serve, or stops: 0.
         """
-        portal = self._portal
-        return portal.call(self._reload_now) if portal is not None else self._reload_now()
+        return self._in_loop(self._reload_now)
 
     def _reload_now(self) -> int:
         if self._state == STOPPING:
@@ -425,18 +424,24 @@ class Gateway:
         Args:
             group: its name; None for the first one.
 
-        Returns how many the group has from now on; 0 where it runs in this process. Nothing changes while the gateway stops.
+        Returns how many the group has from now on; 0 where it runs in this process, or nothing is served yet. Nothing changes
+        while the gateway stops.
 
         Raises:
             SettingsError: there is no such group.
         """
-        if self._portal is not None:
-            return self._portal.call(self._resize_now, change, group)
-        return self._resize_now(change, group)
+        return self._in_loop(self._resize_now, change, group)
+
+    def _in_loop(self, function: Callable[..., int], *arguments: Any) -> int:
+        """Call it in the thread of the event loop that serves."""
+        portal = self._portal
+        return portal.call(function, *arguments) if portal is not None else function(*arguments)
 
     def _resize_now(self, change: int, name: str | None) -> int:
         chosen = [served for served in self._groups if name in (None, served.settings.name)]
         if not chosen:
+            if name is None:
+                return 0  # nothing is served yet
             raise SettingsError(f"group = {name!r}: there is no such group that is served")
         return chosen[0].supervisor.resize(chosen[0].group.processes + change)
 

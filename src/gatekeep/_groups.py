@@ -219,7 +219,7 @@ def _module_path() -> list[str]:
     return [path for path in map(os.path.abspath, sys.path) if path != script]
 
 
-class _Starts:
+class _GroupStarts:
     """Which groups have started, or have failed to."""
 
     def __init__(self, groups: list[ServedGroup]) -> None:
@@ -252,10 +252,10 @@ class _Starts:
 
 
 @attrs.frozen
-class _Start(TaskStatus[None]):
-    """Tells `_Starts` of one group."""
+class _GroupStart(TaskStatus[None]):
+    """Tells `_GroupStarts` of one group."""
 
-    _starts: _Starts
+    _starts: _GroupStarts
     _served: ServedGroup
 
     def started(self, value: None = None) -> None:
@@ -274,9 +274,9 @@ async def start_groups(groups: list[ServedGroup], tasks: TaskGroup, log: Logger,
     Raises:
         CannotStart: none of them could.
     """
-    starts = _Starts(groups)
+    starts = _GroupStarts(groups)
     for served in groups:
-        tasks.start_soon(functools.partial(served.supervisor.run, task_status=_Start(starts, served)))
+        tasks.start_soon(functools.partial(served.supervisor.run, task_status=_GroupStart(starts, served)))
     for late in await starts.wait(math.inf if whole else LATE):
         log.warning(
             "group.late",

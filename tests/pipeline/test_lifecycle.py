@@ -16,7 +16,7 @@ import pytest
 
 from client import Client
 from conftest import LOOPS, Site, start_site, wait_until
-from gatekeep import CannotStart, _groups
+from gatekeep import CannotStart, Gateway, Settings, SettingsError, _groups
 from gatekeep._channel import Channel
 from gatekeep.lifecycle._control import Wish
 from gatekeep.lifecycle._supervisor import Supervisor
@@ -640,3 +640,27 @@ def test_a_group_that_cannot_start_again_says_so_at_once_and_recovers_by_itself(
     write_script(script, "v3", "# the database is back")
     wait_until(lambda: ask(site)[0] == 200, 60)
     assert ask(site)[1].startswith("v3 ")
+
+
+# --- how many
+
+
+def test_one_process_more_that_is_asked_for_before_the_first_is_started_is_there_with_it(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Supervisor.run
+
+    async def run_resized(self: Supervisor, **options: Any) -> None:
+        assert self.resize(2) == 2
+        await run(self, **options)
+
+    monkeypatch.setattr(Supervisor, "run", run_resized)
+    site = start(processes=1)
+    wait_until(lambda: len(site.served.statistics().processes) == 2)
+
+
+def test_a_gateway_that_serves_nothing_yet_has_no_processes_to_add() -> None:
+    gateway = Gateway(Settings.for_app("apps:scripted"))
+    assert gateway.resize(+1) == 0
+    with pytest.raises(SettingsError, match="group = 'api': there is no such group that is served"):
+        gateway.resize(+1, "api")

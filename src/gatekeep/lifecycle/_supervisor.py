@@ -192,7 +192,8 @@ class Supervisor:
                 self.drain(child, FEWER, "its group shall have fewer processes")
         self._rouse_if_needed()
         self._starts.resize(seats)
-        self._keep_seats()
+        if self._kept:  # else `run` has not begun, and fills them all
+            self._keep_seats()
         return seats
 
     # --- one seat
