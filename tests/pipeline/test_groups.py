@@ -16,6 +16,7 @@ import pytest
 
 from client import Answer, Client
 from conftest import LOOPS, TESTS, LogAsData, Site, wait_until
+from crowd import Crowd
 from gatekeep import CannotStart, Gateway, GroupSettings, Settings, _groups
 from gatekeep.settings._mount import MountSettings
 
@@ -293,14 +294,15 @@ def test_one_groups_processes_die_all_the_time_and_the_other_answers_every_reque
 def test_one_group_is_full_and_the_other_has_room(tmp_path: Path, open_site: Open) -> None:
     full = group("site", threads=1, listen_backlog=1, max_waiting=0)
     site = open_site([full, group("api")], BOTH)
-    gate = tmp_path / "gate"
-    with ExitStack() as stack:
+    with Crowd(site, tmp_path) as crowd:
+        crowd.hold(script="site/hold")
+        # From here on nobody leaves the group, so the one that is refused is not the last.
+        places = f"/site/hold?{crowd.gate()}"
         for _ in range(8):
-            client = stack.enter_context(Client(site.address))
-            client.send(f"GET /site/hold?{gate} HTTP/1.1\r\nHost: test\r\n\r\n")
-        wait_until(lambda: ask(site, f"/site/hold?{gate}").status == 503)
+            crowd.ask(places)
+        site.log.wait_for("request.finished", status=503)
+        assert ask(site, places).status == 503
         assert {ask(site, "/api/plain").status for _ in range(20)} == {200}
-        gate.touch()
     wait_until(lambda: ask(site, "/site/plain").status == 200)
 
 
