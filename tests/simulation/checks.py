@@ -360,7 +360,8 @@ class Audit:
             elif not self.group.request_buffering and plan_silence(plan) < self.http.body_timeout:
                 self._wrong(f"{plan.path}: 408 for a client that was never silent for so long")
             elif self.group.request_buffering and not plan.paused:
-                due, now = plan_expires(plan, self.http), self.world.time.now
+                now = self.world.time.now
+                due = plan_expires(plan, self.http, now)
                 if abs(now - due) > TICK:
                     self._wrong(f"{plan.path}: 408 at {now}, due at {due}")
 
@@ -469,14 +470,18 @@ def _is_near(time: float, times: Iterable[float]) -> bool:
     return any(abs(time - other) <= TICK for other in times)
 
 
-def plan_expires(plan: Plan, settings: HttpSettings) -> float:
-    """When a client's patience budget is used up by what it sent and when: worked out a second time, from the outside."""
+def plan_expires(plan: Plan, settings: HttpSettings, now: float) -> float:
+    """When a client's patience budget is used up by what it sent and when: worked out a second time, from the outside.
+
+    What comes in this very moment may have come too late.
+    """
     head, body = map(len, plan.request())
-    if not plan.went:
+    went = [(time, count) for time, count in plan.went if time < now - TICK]
+    if not went:
         return plan.connected + (settings.header_timeout or inf)
-    begin = plan.went[0][0]
+    begin = went[0][0]
     heads, bodies, sent = [], [], 0
-    for time, count in plan.went:
+    for time, count in went:
         (heads if sent < head else bodies).append((time, count))
         sent += count
     done = sum(count for _, count in heads) >= head
