@@ -180,9 +180,15 @@ class Supervisor:
 
         Those that are too many accept no more and finish what they run within graceful-timeout. Returns how many there will be.
         """
-        seats = max(1, min(processes, most_processes(self._settings.processes)))
-        if seats == self._seats or self._stopping or self._expects_stop:
+        most = most_processes(self._settings.processes)
+        seats = max(1, min(processes, most))
+        if self._stopping or self._expects_stop:
             return self._seats
+        if seats == self._seats:
+            if seats != processes:
+                why = f"it may have from 1 to {most} processes and has {seats}"
+                self._log.warning("group.not_resized", group=self._group.name, reason=why)
+            return seats
         self._log.info("group.resized", group=self._group.name, processes=seats, before=self._seats)
         self._seats = seats
         self._group.resize(seats)
