@@ -25,7 +25,7 @@ from .disk import FAULTS as DISK_FAULTS
 from .lives import Lives
 from .plans import Plan
 from .sockets import GATEWAY
-from .world import TICK, World
+from .world import THREAD_TIMES, TICK, World
 
 STOPPED = "the gateway was stopped"
 LOUD = frozenset({"front.failed"})
@@ -37,8 +37,8 @@ FREES = frozenset({"pickup.claimed", "queue.retried", "queue.expired", "queue.ex
 CHANGES = FREES | {"request.finished", "connect.expired", "process.exited", "process.ready"}
 """Events after which somebody may try who was not next before."""
 
-SPOOLING = 0.1
-"""Seconds that the threads of one request may take to read or write its temporary file."""
+SPOOLING = 6 * max(THREAD_TIMES)
+"""Seconds that a request whose client has gone may still take: a file is written, read and closed in threads that wait twice."""
 
 WHOLE = {
     400: {Outcome.CLIENT_GONE, Outcome.REFUSED},

@@ -51,6 +51,9 @@ STEPS = (0, 0, 0, 1, 1, 2, 3, 4)
 CLOCK_OFFSET = 4096.0
 """The clock that processes share is not the loop's: whoever mixes them up is an hour wrong."""
 
+THREAD_TIMES = (0.0, 0.0, 0.001, 0.02)
+"""Seconds for which a call in a thread may wait, before it and after."""
+
 TICK = 1e-6
 """Virtual time passes only where somebody waits, so what is due happens at once."""
 
@@ -94,7 +97,6 @@ class World:
         self.descriptors: dict[Descriptor, None] = {}
         self.capacities: Sequence[int] = (CAPACITY,)
         self.early_wakes = 0.02
-        self.thread_times: Sequence[float] = (0.0, 0.0, 0.001, 0.02)
         self.calls = 0
         self.moments = 0
         self.suspense = 0.1
@@ -298,7 +300,7 @@ class World:
         return result
 
     async def _take_time(self) -> None:
-        await anyio.sleep(self.random.choice(self.thread_times))
+        await anyio.sleep(self.random.choice(THREAD_TIMES))
 
 
 class _Clock:
