@@ -188,6 +188,12 @@ class Audit:
     def _pickup_claimed(self, fields: dict[str, Any]) -> None:
         self.claimed[fields["request_id"]] = self.world.time.now
 
+    def _run_lost(self, fields: dict[str, Any]) -> None:
+        process = self.world.processes.all[fields["pid"]]
+        if process.end and self.world.time.now - process.ended > TICK:
+            late = self.world.time.now - process.ended
+            self._wrong(f"{fields['path']}: found lost only {late} s after its process's end")
+
     def _run_expired(self, fields: dict[str, Any]) -> None:
         plan = self.world.plans[fields["path"]]
         due = self.claimed[fields["request_id"]] + self.group.socket_timeout_or_default
@@ -312,10 +318,6 @@ class Audit:
         process = self.world.processes.all[record["pid"]]
         if not process.is_dying():
             self._lost_for_nothing(plan)
-        if process.end and self.world.time.now - process.ended > TICK:
-            self._wrong(
-                f"{plan.path}: 502 only {self.world.time.now - process.ended} s after its process's end"
-            )
 
     def _cut(self, plan: Plan, record: dict[str, Any]) -> None:
         """Whoever is cut off has lost his process, or it has lost patience with us, or the hop was given up."""
