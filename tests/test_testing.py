@@ -20,7 +20,6 @@ from conftest import LOOPS, wait_until
 from gatekeep.testing import EventMissing, ProcessLeft, Server, serving, wedge
 from test_exports import SOURCE, loaded_after
 
-
 PYPROJECT = Path(SOURCE).parent / "pyproject.toml"
 EXAMPLES = Path(SOURCE).parent / "examples"
 
