@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -130,6 +131,17 @@ def no_bytecode_of_applications() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
         yield
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    """For exceptions that are sent into threads.
+
+    A collection's callbacks (Hypothesis has one) may be what runs when the exception comes, and nothing leaves a callback.
+    """
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="module", params=list(LOOPS))

@@ -32,6 +32,8 @@ READY_WITHIN = 30.0
 STOPPED_WITHIN = 25.0
 # A daemon process whose gateway has gone ends by itself.
 ORPHANS_GONE_WITHIN = 10.0
+# What a process has said is read when its streams end, unless what it has started still has them.
+READ_WITHIN = 10.0
 
 # What would change the settings behind the test's back.
 _SETTINGS_FROM_ENVIRONMENT = ("PORT", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "NOTIFY_SOCKET", "LISTEN_FDS")
@@ -288,7 +290,7 @@ class Served:
     def _finish_reading(self) -> None:
         """Wait for the end of both streams, which an orphan may hold open."""
         for reader in self._readers:
-            reader.join(2.0)
+            reader.join(READ_WITHIN)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 def make(app: str = "apps:scripted", **options: Any) -> Gateways:
     log = LogAsData()
     defaults = {"processes": 1, "threads": 2, "python_path": [str(TESTS)]}
-    return Gateway(Settings.for_app(app, **defaults | options), logger=log), log
+    return Gateway(Settings.for_app(app, **defaults | options), logger=log, debug=True), log
 
 
 @contextlib.asynccontextmanager
@@ -141,9 +141,14 @@ async def post(
 
 
 async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not condition():
             await anyio.sleep(0.005)
+
+
+async def claimed(log: LogAsData) -> None:
+    """Wait until a worker runs a request."""
+    await until(lambda: log.find(event="pickup.claimed"))
 
 
 async def finished(log: LogAsData, path: str, count: int = 1) -> dict[str, Any]:
@@ -355,7 +360,7 @@ async def test_a_body_that_does_not_come_is_a_408_and_holds_no_worker() -> None:
 
         slow.receive = receive  # type: ignore[method-assign]
         tasks.start_soon(slow.run, gateway)
-        await anyio.sleep(0.1)
+        await until(lambda: slow._next == b"")
         assert (await ask(gateway)).body == b"ok"
         record = await finished(log, "/count")
         assert (record["outcome"], record["timer"], record["status"]) == ("refused", "body-timeout", 408)
@@ -494,7 +499,7 @@ async def test_a_slow_reader_holds_no_worker_and_gets_all_of_it() -> None:
         slow = Server(scope_of("/stream?length,20000000"))
         slow.reading = anyio.Event()
         tasks.start_soon(slow.run, gateway)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             assert (await ask(gateway)).body == b"ok"
         assert slow.messages == []
         slow.reading.set()
@@ -529,8 +534,7 @@ async def test_a_process_that_is_killed_is_a_502_and_another_serves_on() -> None
         async with anyio.create_task_group() as tasks:
             server = Server(scope_of("/sleep?30"))
             tasks.start_soon(server.run, gateway)
-            await until(lambda: gateway.statistics().in_flight)
-            await anyio.sleep(0.2)
+            await claimed(log)
             os.kill(before, signal.SIGKILL)
         assert (server.status, server.complete) == (502, True)
         assert (await finished(log, "/sleep"))["outcome"] == "lost"
@@ -551,10 +555,10 @@ async def test_a_request_that_does_not_end_is_a_504_and_its_process_is_replaced(
 
 
 async def test_a_request_that_waits_too_long_is_a_504(tmp_path: Path) -> None:
-    async with mounted(threads=1, queue_timeout=0.3) as (gateway, log), anyio.create_task_group() as tasks:
+    # So long that the first request is not kept waiting for it by a busy machine.
+    async with mounted(threads=1, queue_timeout=4) as (gateway, log), anyio.create_task_group() as tasks:
         tasks.start_soon(ask, gateway, f"/hold?{tmp_path}/go")
-        await until(lambda: gateway.statistics().standing == 0 and gateway.statistics().in_flight)
-        await anyio.sleep(0.2)
+        await claimed(log)
         server = await ask(gateway)
         (tmp_path / "go").touch()
         assert server.status == 504
@@ -600,8 +604,7 @@ async def test_a_client_that_leaves_while_its_request_runs_is_told_to_the_applic
 async def test_a_client_that_leaves_while_its_request_waits_is_dropped_unrun(tmp_path: Path) -> None:
     async with mounted(threads=1) as (gateway, log), anyio.create_task_group() as tasks:
         tasks.start_soon(ask, gateway, f"/hold?{tmp_path}/go")
-        await until(lambda: gateway.statistics().in_flight)
-        await anyio.sleep(0.2)
+        await claimed(log)
         left = Server(scope_of(f"/mark?{tmp_path}/ran"))
         tasks.start_soon(left.run, gateway)
         await until(lambda: gateway.statistics().standing)
@@ -618,7 +621,7 @@ async def test_a_client_that_leaves_inside_its_body_is_a_lost_body(buffering: bo
         fields = [(b"content-length", b"100")]
         server = Server(scope_of("/count", method="POST", headers=fields), [b"x" * 50], more=True)
         tasks.start_soon(server.run, gateway)
-        await anyio.sleep(0.2)
+        await until(lambda: server._next is None)  # what there is of it has been received
         server.gone.set()
         record = await finished(log, "/count")
         assert (record["outcome"], record["bytes_in"]) == ("client_gone", 50)
@@ -672,9 +675,10 @@ async def test_a_server_that_says_the_same_again_and_again_costs_nothing() -> No
             return {"type": "http.request", "body": b"", "more_body": False}
 
         server.receive = receive  # type: ignore[method-assign]
+        began = anyio.current_time()
         await server.run(gateway)
         assert server.status == 200
-        assert calls < 100
+        assert calls < 100 * max(1.0, anyio.current_time() - began)
 
 
 async def test_the_program_around_may_cancel_a_request(tmp_path: Path) -> None:
@@ -729,14 +733,14 @@ async def test_a_request_while_it_starts_is_a_503(tmp_path: Path) -> None:
 
 
 async def test_a_request_in_flight_finishes_and_a_new_one_is_a_503_while_it_stops(tmp_path: Path) -> None:
-    async with anyio.create_task_group() as tasks, mounted() as (gateway, _):
+    async with anyio.create_task_group() as tasks, mounted(readyz_path="/ready") as (gateway, log):
         server, late = Server(scope_of(f"/hold?{tmp_path}/go")), Server(scope_of("/late"))
         tasks.start_soon(server.run, gateway)
-        await until(lambda: gateway.statistics().in_flight)
-        await anyio.sleep(0.2)
+        await claimed(log)
 
         async def come_late() -> None:
-            await anyio.sleep(0.3)
+            while (await ask(gateway, "/ready")).status == 200:
+                await anyio.sleep(0.005)
             await late.run(gateway)
             (tmp_path / "go").touch()
 
@@ -752,8 +756,7 @@ async def test_a_request_that_outlasts_the_grace_gets_an_answer() -> None:
     ):
         server = Server(scope_of("/sleep?30"))
         tasks.start_soon(server.run, gateway)
-        await until(lambda: gateway.statistics().in_flight)
-        await anyio.sleep(0.3)
+        await claimed(log)
     assert (server.status, server.complete) == (502, True)
     record = await finished(log, "/sleep")
     assert (record["outcome"], record["action"]) == ("lost", "answered")
@@ -761,9 +764,9 @@ async def test_a_request_that_outlasts_the_grace_gets_an_answer() -> None:
 
 async def test_a_client_that_does_not_read_cannot_keep_it_from_stopping() -> None:
     async with anyio.create_task_group() as tasks:
-        with anyio.fail_after(30):
-            async with mounted(graceful_timeout=0.3, shutdown_timeout=0.3) as (gateway, _):
-                server = Server(scope_of("/sleep?30"))
+        with anyio.fail_after(60):
+            async with mounted(graceful_timeout=0.3, shutdown_timeout=0.3) as (gateway, log):
+                server = Server(scope_of("/sleep?100"))
                 server.reading = anyio.Event()
 
                 async def run() -> None:
@@ -771,8 +774,7 @@ async def test_a_client_that_does_not_read_cannot_keep_it_from_stopping() -> Non
                         await server.run(gateway)
 
                 tasks.start_soon(run)
-                await until(lambda: gateway.statistics().in_flight)
-                await anyio.sleep(0.2)
+                await claimed(log)
 
 
 async def test_a_stream_of_events_is_ended_in_order_by_a_stop() -> None:

@@ -209,6 +209,7 @@ class Desk:
         self.path = str(path)
         self.log = log
         self.slow = threading.Event()
+        self.opened = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
         self._listener.listen(64)
@@ -224,6 +225,8 @@ class Desk:
         try:
             with anyio.CancelScope() as scope:
                 task_status.started(scope)
+                while not self.opened.is_set():
+                    await anyio.sleep(0.005)
                 await Console(net, self._listener, commands, self.log).run()
         finally:
             self._listener.close()
@@ -275,7 +278,8 @@ class Visitor:
 
 
 @pytest.fixture
-def desk(loop: str, tmp_path: Path) -> Iterator[Desk]:
+def closed_desk(loop: str, tmp_path: Path) -> Iterator[Desk]:
+    """One that attends to nobody until it is opened: whoever is to send something in time has sent it by then."""
     backend, options = LOOPS[loop]
     desk = Desk(tmp_path / "c.sock", LogAsData())
     with anyio.from_thread.start_blocking_portal(backend, options) as portal:
@@ -287,6 +291,12 @@ def desk(loop: str, tmp_path: Path) -> Iterator[Desk]:
             portal.call(scope.cancel)
             future.result(20)
     assert not desk.log.find(event="accept.paused")
+
+
+@pytest.fixture
+def desk(closed_desk: Desk) -> Desk:
+    closed_desk.opened.set()
+    return closed_desk
 
 
 def test_requests_on_one_connection_are_answered_in_turn(desk: Desk) -> None:
@@ -315,10 +325,11 @@ def test_a_line_that_is_too_long_is_refused_and_the_connection_ends(desk: Desk) 
         assert visitor.is_at_end()
 
 
-def test_a_silent_client_is_told_and_dropped(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_client_is_told_and_dropped(closed_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_console_server, "PATIENCE", 0.2)
-    with desk.connect() as silent, desk.connect() as half:
+    with closed_desk.connect() as silent, closed_desk.connect() as half:
         half.send(b'{"command"')
+        closed_desk.opened.set()
         for visitor in (silent, half):
             assert "no request came within 0.2 s" in visitor.read()["error"]
             assert visitor.is_at_end()
@@ -336,10 +347,13 @@ def test_who_dribbles_has_no_more_time_than_who_is_silent(
         assert "no request came" in visitor.read()["error"]
 
 
-def test_who_takes_nothing_of_the_answer_is_dropped(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_takes_nothing_of_the_answer_is_dropped(
+    closed_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_console_server, "PATIENCE", 0.2)
-    with desk.connect() as visitor:
+    with closed_desk.connect() as visitor:
         visitor.send(request("much"))
+        closed_desk.opened.set()
         end = select.poll()
         end.register(visitor.socket, 0)
         assert end.poll(30_000)
@@ -424,7 +438,8 @@ def test_an_embedded_gateway_answers_this_user_only_and_leaves_nothing(run_folde
     before = os.umask(0)
     try:
         with ExitStack() as stack:
-            start_site(stack, loop=loop, processes=2, threads=1)
+            site = start_site(stack, loop=loop, processes=2, threads=1)
+            site.log.wait_for("process.ready", count=2)  # it serves from the first one on
             (gateway,) = find()
             assert gateway.pid == os.getpid()
             assert mode(gateway.folder) == "0o700"

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ctypes
 import fcntl
-import gc
 import http.client
 import itertools
 import mmap
@@ -34,9 +33,15 @@ from gatekeep.pool._blocked import Blocked, is_supported, look, shut, why_not
 from gatekeep.pool._stacks import inject
 from running import process
 
-pytestmark = pytest.mark.skipif(not is_supported(), reason=why_not())
+pytestmark = [
+    pytest.mark.skipif(not is_supported(), reason=why_not()),
+    pytest.mark.usefixtures("no_garbage_collection"),
+]
 
 WAIT = 20.0
+
+MOMENT = 0.5
+"""Seconds: how long a call lasts that cannot be ended from outside; it is made again and again until a test has seen it."""
 
 LONG = 100.0
 """Seconds: a timeout that no test waits for."""
@@ -44,14 +49,6 @@ LONG = 100.0
 
 class Interrupted(BaseException):
     """What is sent to a thread that is stuck."""
-
-
-@pytest.fixture(autouse=True)
-def no_garbage_collection() -> Iterator[None]:
-    """Its callbacks (Hypothesis has one) may be what runs when the exception comes, and nothing leaves a callback."""
-    gc.disable()
-    yield
-    gc.enable()
 
 
 class Stuck:
@@ -95,9 +92,12 @@ class Stuck:
         wait_until(arrived)
         return found[0]
 
-    def interrupt(self, never: tuple[int, ...] = ()) -> Blocked | None:
+    def send_exception(self) -> None:
         assert self.thread.ident is not None
         inject(self.thread.ident, Interrupted)
+
+    def interrupt(self, never: tuple[int, ...] = ()) -> Blocked | None:
+        self.send_exception()
         return shut(self.tid, never)
 
     def join(self) -> None:
@@ -128,6 +128,14 @@ class Network:
         peer, _ = self.listener.accept()
         peer.settimeout(WAIT)
         return client, self.keep(peer)
+
+    def accept_request(self) -> None:
+        """Take a client's request, and do not answer: from now on it waits for that, and no more for its connection."""
+        peer = self.keep(self.listener.accept()[0])
+        peer.settimeout(WAIT)
+        request = b""
+        while not request.endswith(b"\r\n\r\n"):
+            request += peer.recv(65536)
 
     def pair(self) -> tuple[socket.socket, socket.socket]:
         first, second = socket.socketpair()
@@ -188,7 +196,9 @@ def test_a_thread_that_sends_to_a_peer_that_does_not_read_is_unwound(network: Ne
     stuck = Stuck(send_for_ever)
     name = "sendto" if method == "sendall" else method
     assert stuck.blocked(name) == Blocked(name, (number,), (network.peer_text,))
-    assert stuck.interrupt() is not None
+    stuck.send_exception()
+    # The peer's last acknowledgement may be late, and make room once more: then it does not sleep for that moment.
+    wait_until(lambda: shut(stuck.tid) is not None)
     stuck.assert_unwound()
 
 
@@ -211,6 +221,7 @@ def test_http_client_is_unwound(network: Network, timeout: float | None) -> None
             connection.getresponse()
 
     stuck = Stuck(fetch)
+    network.accept_request()
     assert stuck.blocked("recvfrom", *POLLS).peers == (network.peer_text,)
     assert stuck.interrupt() is not None
     stuck.assert_unwound()
@@ -220,6 +231,7 @@ def test_http_client_is_unwound(network: Network, timeout: float | None) -> None
 def test_requests_is_unwound(network: Network, timeout: float | None) -> None:
     requests = pytest.importorskip("requests")
     stuck = Stuck(lambda: requests.get(f"http://{network.peer_text}/", timeout=timeout))
+    network.accept_request()
     assert stuck.blocked("recvfrom", *POLLS).peers == (network.peer_text,)
     assert stuck.interrupt() is not None
     stuck.assert_unwound()
@@ -248,10 +260,11 @@ def full(network: Network) -> tuple[str, int]:
     """An address that answers no SYN: the queue of its listener is full."""
     listener = network.keep(socket.create_server(("127.0.0.1", 0), backlog=0))
     address: tuple[str, int] = listener.getsockname()
-    for _ in range(3):
-        waiting = network.keep(socket.socket())
-        waiting.setblocking(False)
-        waiting.connect_ex(address)
+    waiting = [network.keep(socket.socket()) for _ in range(3)]
+    for client in waiting:
+        client.setblocking(False)
+        client.connect_ex(address)
+    wait_until(lambda: bool(select.select([], waiting, [], 0)[1]))  # the one for which there was room
     return address
 
 
@@ -286,10 +299,16 @@ def test_a_thread_in_select_loses_the_connections_that_it_waits_for(network: Net
 
 
 def test_a_thread_in_select_with_empty_sets_is_described(network: Network) -> None:
-    stop = network.pair()
-    stuck = Stuck(lambda: select.select([], [], [], 0.5) and stop)
+    stop = threading.Event()
+
+    def wait() -> None:
+        while not stop.is_set():
+            select.select([], [], [], MOMENT)
+
+    stuck = Stuck(wait)
     assert stuck.blocked(*SELECTS).descriptors == ()
     assert shut(stuck.tid) is None
+    stop.set()
     stuck.join()
 
 
@@ -333,7 +352,8 @@ def test_what_epoll_has_told_of_once_is_shut_as_well_but_not_what_it_no_longer_w
     with select.epoll() as epoll:
         epoll.register(edge, select.EPOLLIN | select.EPOLLET)
         epoll.register(once, select.EPOLLIN | select.EPOLLONESHOT)
-        wait_until(lambda: len(epoll.poll(0)) == 2 or edge_peer.send(b".") + once_peer.send(b".") == 0)
+        told: set[int] = set()
+        wait_until(lambda: told.update(number for number, _ in epoll.poll(0)) or len(told) == 2)
         stuck = Stuck(epoll.poll)
         assert stuck.blocked(*EPOLLS).descriptors == (edge.fileno(),)
         assert stuck.interrupt() is not None
@@ -399,7 +419,11 @@ def assert_untouched(ours: socket.socket, theirs: socket.socket) -> None:
     for sender, receiver in ((ours, theirs), (theirs, ours)):
         sender.sendall(b"still there")
         receiver.settimeout(WAIT)
-        assert receiver.recv(64).endswith(b"still there")
+        received = b""
+        while not received.endswith(b"still there"):  # behind what was unread
+            data = receiver.recv(64)
+            assert data, "its end has come"
+            received += data
 
 
 @pytest.mark.parametrize("timeout", [None, LONG])
@@ -452,14 +476,16 @@ def test_a_pipe_is_described_and_not_shut() -> None:
 
 
 def test_a_datagram_socket_in_poll_is_not_shut(network: Network) -> None:
-    client = network.keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    client.connect(network.address)
-    client.settimeout(0.5)
+    client, peer = [network.keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)]
+    peer.bind(("127.0.0.1", 0))
+    client.connect(peer.getsockname())
+    client.settimeout(LONG)
     stuck = Stuck(lambda: client.recv(1))
     stuck.blocked(*POLLS)
     assert shut(stuck.tid) is None
+    peer.sendto(b"!", client.getsockname())
     stuck.join()
-    assert isinstance(stuck.error, TimeoutError)
+    assert stuck.result == b"!"
 
 
 def test_a_unix_connection_that_its_listener_has_no_room_for_is_described_and_not_shut(
@@ -479,9 +505,16 @@ def test_a_unix_connection_that_its_listener_has_no_room_for_is_described_and_no
 
 
 def test_a_sleep_has_no_descriptor() -> None:
-    stuck = Stuck(lambda: time.sleep(0.5))
+    stop = threading.Event()
+
+    def sleep() -> None:
+        while not stop.is_set():
+            time.sleep(MOMENT)
+
+    stuck = Stuck(sleep)
     assert stuck.blocked("clock_nanosleep", "nanosleep", "select", "pselect6").descriptors == ()
     assert shut(stuck.tid) is None
+    stop.set()
     stuck.join()
 
 
@@ -624,6 +657,10 @@ class Hostile:
         self.client = Stuck(self._be_client)
         self.others = [Stuck(self._be_partner), Stuck(self._be_bystander)]
 
+    def has_proved_something(self) -> bool:
+        """Whether it has gone on for long enough, however slow the machine is."""
+        return self.client_shut > 0 and min(self.rounds, self.bystanders) > 100
+
     def end(self) -> None:
         self._stop.set()
         for stuck in (self.client, *self.others):
@@ -685,13 +722,13 @@ def test_a_bystanders_connection_is_never_shut(
     hostile = Hostile(timeout)
     shuts = 0
     deadline = time.monotonic() + 3
-    while time.monotonic() < deadline or not hostile.client_shut:
-        assert time.monotonic() < deadline + WAIT
+    while time.monotonic() < deadline or not hostile.has_proved_something():
+        assert time.monotonic() < deadline + WAIT, vars(hostile)
         shuts += shut(hostile.client.tid) is not None
     hostile.end()
     assert hostile.bystanders_shut == 0, vars(hostile)
     assert hostile.client_shut <= shuts
-    assert min(hostile.rounds, hostile.bystanders) > 100, vars(hostile)
+    assert hostile.has_proved_something(), vars(hostile)
     print(f"{hostile.rounds} rounds, {hostile.bystanders} bystanders, {shuts} shut")
 
 
@@ -716,11 +753,12 @@ def test_looking_keeps_no_descriptor(network: Network) -> None:
     client, _ = network.connect(LONG)
     stuck = Stuck(lambda: client.recv(1))
     stuck.blocked(*POLLS)
-    before = os.listdir("/proc/self/fd")
+    before = set(os.listdir("/proc/self/fd"))
     for _ in range(50):
         look(stuck.tid)
         shut(stuck.tid, never=(client.fileno(),))
-    assert os.listdir("/proc/self/fd") == before
+    # Threads that an earlier test has left behind may close theirs.
+    assert set(os.listdir("/proc/self/fd")) <= before
     assert stuck.interrupt() is not None
     stuck.assert_unwound()
 

@@ -14,7 +14,10 @@ from conftest import wait_until
 from gatekeep.pool._blocked import is_supported, look
 from gatekeep.pool._stacks import LONGEST_NAME, MOST_FRAMES, all_stacks, inject, is_in_chain, stack_of
 
-pytestmark = pytest.mark.skipif(not is_supported(), reason="whether a thread sleeps is asked of Linux")
+pytestmark = [
+    pytest.mark.skipif(not is_supported(), reason="whether a thread sleeps is asked of Linux"),
+    pytest.mark.usefixtures("no_garbage_collection"),
+]
 
 WAIT = 20.0
 NOBODY = 1

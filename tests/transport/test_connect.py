@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -610,8 +610,15 @@ class Monotonic:
     wall = staticmethod(time.time)
 
 
-def real(loop: str, net: Any, address: str, play: Callable[[Entrance, Alarms], Awaitable[None]]) -> None:
-    """An entrance of 0.5 s whose alarms ring by the system's clock."""
+def real(
+    loop: str,
+    net: Any,
+    address: str,
+    play: Callable[[Entrance, Alarms], Awaitable[None]],
+    *,
+    timeout: float = 0.5,
+) -> None:
+    """An entrance whose alarms ring by the system's clock."""
     backend, backend_options = LOOPS[loop]
 
     async def main() -> None:
@@ -623,7 +630,7 @@ def real(loop: str, net: Any, address: str, play: Callable[[Entrance, Alarms], A
             Group("default", 1, address),
             few=2,
             most=10,
-            timeout=0.5,
+            timeout=timeout,
             send_timeout=math.inf,
             relieve=lambda: None,
         )
@@ -660,23 +667,41 @@ def test_by_the_systems_clock_it_expires_no_earlier_than_the_budget(loop: str) -
     real(loop, net, "", play)
 
 
-def test_into_a_backlog_of_the_kernel_that_is_full(loop: str, tmp_path: Path) -> None:
-    path = str(tmp_path / "listener")
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
-    listener.listen(0)
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    """With a backlog for one."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "listener"))
+        listener.listen(0)
+        yield listener
 
+
+def fill(entrance: Entrance, request: Request) -> Channel:
+    """Enter until there is no room."""
+    inside: list[Channel] = []
+    while (channel := entrance.enter_nowait(time.monotonic(), request.alarm)) is not None:
+        inside.append(channel)
+    (only,) = inside
+    return only
+
+
+def test_into_a_backlog_of_the_kernel_that_is_full(loop: str, listener: socket.socket) -> None:
+    async def play(entrance: Entrance, alarms: Alarms) -> None:
+        request = Request(1, alarms)
+        first = fill(entrance, request)
+        with pytest.raises(ConnectExpired):
+            await entrance.enter_in_turn(request, time.monotonic())
+        first.close()
+
+    real(loop, RealNet, listener.getsockname(), play)
+
+
+def test_into_a_backlog_of_the_kernel_that_has_room_again(loop: str, listener: socket.socket) -> None:
     async def play(entrance: Entrance, alarms: Alarms) -> None:
         async def enter() -> None:
             inside.append(await entrance.enter_in_turn(Request(2, alarms), time.monotonic()))
 
-        request = Request(1, alarms)
-        inside: list[Channel] = []
-        while (channel := entrance.enter_nowait(time.monotonic(), request.alarm)) is not None:
-            inside.append(channel)
-        assert len(inside) == 1
-        with pytest.raises(ConnectExpired):
-            await entrance.enter_in_turn(request, time.monotonic())
+        inside = [fill(entrance, Request(1, alarms))]
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(enter)
             await checkpoint()
@@ -686,8 +711,7 @@ def test_into_a_backlog_of_the_kernel_that_is_full(loop: str, tmp_path: Path) ->
         for channel in inside:
             channel.close()
 
-    with listener:
-        real(loop, RealNet, path, play)
+    real(loop, RealNet, listener.getsockname(), play, timeout=60)
 
 
 def test_a_listener_that_is_missing_on_the_system_is_named_as_people_know_it(
