@@ -107,7 +107,7 @@ def test_sighup_without_news_replaces_processes_and_with_news_the_gateway(folder
         assert not server.events_named("settings.changed")
         (folder / "gatekeep.toml").write_text(CONFIGURATION.replace("threads = 3", "threads = 4"))
         os.kill(server.pid, signal.SIGHUP)
-        server.wait_for_event("gateway.replaced")
+        server.wait_for_event("gateway.replaced", 60)
         wait_until(lambda: threads_of(server) == {"site": 2, "api": 4})
         successor = server.events_named("gateway.replaced")[0]["successor"]
         assert successor != before
@@ -194,7 +194,7 @@ def test_check_tells_why_a_script_that_decides_cannot_be_loaded(
     tmp_path: Path, script: str | None, line: str
 ) -> None:
     (tmp_path / "site.py").write_text("def application(environ, start_response): ...\n")
-    (tmp_path / "gatekeep.toml").write_text(f"script-timeout = 1\n{SCRIPTS}")
+    (tmp_path / "gatekeep.toml").write_text(f"script-timeout = 5\n{SCRIPTS}")
     (tmp_path / "allows.py").write_text(ALLOWS)
     if script is not None:
         (tmp_path / "users.py").write_text(script)
