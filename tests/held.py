@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from client import Answer, Client
 from conftest import wait_until
+
+_numbers = count()
 
 
 class Held(Client):
@@ -23,8 +26,8 @@ class Held(Client):
 
     def __init__(self, address: tuple[str, int], folder: Path, root: str = "") -> None:
         super().__init__(address, timeout=60)
-        self._gate = folder / f"gate-{id(self)}"
-        note = folder / f"note-{id(self)}"
+        number = next(_numbers)
+        note, self._gate = folder / f"note-{number}", folder / f"gate-{number}"
         self.send(f"GET {root}/note-and-hold?{note},{self._gate} HTTP/1.1\r\nHost: test\r\n\r\n")
         wait_until(lambda: note.exists() and note.read_text().endswith("\n"))
         self.pid = int(note.read_text())
