@@ -12,6 +12,7 @@ import os
 import re
 import resource
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -401,6 +402,15 @@ def _hold_gil(environ, start_response, seconds):
     return [b"held"]
 
 
+def _hold_gil_and_note(environ, start_response, note_and_gate):
+    """Keeps the GIL until the file is there, for half a minute at most, and says in another one that it has it."""
+    note, gate = map(shlex.quote, note_and_gate.split(","))
+    command = f"touch {note}; for n in $(seq 300); do [ -e {gate} ] && break; sleep 0.1; done"
+    ctypes.PyDLL(None).system(command.encode())
+    _ok(start_response)
+    return [str(os.getpid()).encode()]
+
+
 def _print(environ, start_response, text):
     print("printed", text)
     print("to stderr", text, file=sys.stderr)
@@ -466,6 +476,13 @@ def _hold(environ, start_response, gate):
     wait_for_file(gate)
     _ok(start_response)
     return [str(os.getpid()).encode()]
+
+
+def _note_and_hold(environ, start_response, note_and_gate):
+    """Says in a file which process runs it, and runs until the other file is there."""
+    note, _, gate = note_and_gate.partition(",")
+    append_line(note, os.getpid())
+    return _hold(environ, start_response, gate)
 
 
 def _hold_with_child(environ, start_response, gate):

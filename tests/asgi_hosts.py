@@ -20,8 +20,8 @@ TESTS = str(Path(__file__).parent)
 
 
 def gateway(app: str = "apps:scripted", **options: object) -> Gateway:
-    """One process with two threads; requests may run for a second or two, and a stop is quick."""
-    timers = {"request_timeout": 1, "interrupt_timeout": 1, "graceful_timeout": 5, "shutdown_timeout": 2}
+    """One process with two threads; requests may run for a few seconds, and a stop is quick."""
+    timers = {"request_timeout": 3, "interrupt_timeout": 1, "graceful_timeout": 5, "shutdown_timeout": 2}
     given = {"processes": 1, "threads": 2, "python_path": [TESTS]} | timers | options
     return Gateway(Settings.for_app(app, **given))
 

@@ -14,29 +14,33 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-READY_WITHIN = 30.0
+# A machine that has other work starts several interpreters slowly.
+READY_WITHIN = 60.0
 # graceful-timeout (15 s) and shutdown-timeout (5 s), with room to spare.
-STOPPED_WITHIN = 25.0
+STOPPED_WITHIN = 40.0
 # A daemon process whose gateway has gone ends by itself.
-ORPHANS_GONE_WITHIN = 10.0
-# What a process has said is read when its streams end, unless what it has started still has them.
-READ_WITHIN = 10.0
+ORPHANS_GONE_WITHIN = 20.0
 
 # What would change the settings behind the test's back.
 _SETTINGS_FROM_ENVIRONMENT = ("PORT", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "NOTIFY_SOCKET", "LISTEN_FDS")
+
+# Marks the environment of a server's processes: a pid alone may be another process's by now, or in another PID namespace.
+MARK = "STARTED_BY_TEST"
 
 Event = dict[str, Any]
 
@@ -84,22 +88,21 @@ class Served:
         self._errors: list[str] = []
         self._changed = threading.Condition()
         self.command = [*through, *_command(app, flags, python_path, bind)]
+        self._mark = uuid.uuid4().hex
         self.process = subprocess.Popen(
             self.command,
             cwd=cwd,
-            env=_environment(env or {}),
+            env=_environment({**(env or {}), MARK: self._mark}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="backslashreplace",
             start_new_session=True,
         )
         assert self.process.stdout
         assert self.process.stderr
         self._readers = [
-            self._read_in_thread(self.process.stdout, self._take_line),
-            self._read_in_thread(self.process.stderr, self._errors.append),
+            _Reader(self.process.stdout, self._take_line),
+            _Reader(self.process.stderr, self._errors.append),
         ]
 
     def __repr__(self) -> str:
@@ -245,7 +248,7 @@ class Served:
     def _expect_no_orphans(self) -> None:
         started = {event["pid"] for event in self.events_named("process.started")}
         deadline = time.monotonic() + ORPHANS_GONE_WITHIN
-        while orphans := [pid for pid in started if _is_daemon(pid)]:
+        while orphans := [pid for pid in started if self._is_daemon(pid)]:
             if time.monotonic() > deadline:
                 for pid in orphans:
                     os.kill(pid, signal.SIGKILL)
@@ -255,7 +258,7 @@ class Served:
     def _kill_group(self) -> None:
         """Of the gateway, and the daemon processes, which have groups of their own."""
         for pid in [self.pid, *self.daemon_pids()]:
-            if pid == self.pid or _is_daemon(pid):
+            if pid == self.pid or self._is_daemon(pid):
                 for kill in (os.killpg, os.kill):
                     try:
                         kill(pid, signal.SIGKILL)
@@ -264,16 +267,6 @@ class Served:
         self.process.wait()
 
     # --- reading --------------------------------------------------------------------------------------------
-
-    def _read_in_thread(self, stream: IO[str], take: Any) -> threading.Thread:
-        def read() -> None:
-            with stream:
-                for line in stream:
-                    take(line)
-
-        thread = threading.Thread(target=read, name=f"log of {self.pid}", daemon=True)
-        thread.start()
-        return thread
 
     def _take_line(self, line: str) -> None:
         try:
@@ -288,9 +281,58 @@ class Served:
             self._changed.notify_all()
 
     def _finish_reading(self) -> None:
-        """Wait for the end of both streams, which an orphan may hold open."""
+        """Take all that the gateway, which has ended, has written. An orphan may hold the streams open."""
         for reader in self._readers:
-            reader.join(READ_WITHIN)
+            reader.catch_up()
+
+    def _is_daemon(self, pid: int) -> bool:
+        """Whether that process runs and is one of this server's."""
+        try:
+            return f"{MARK}={self._mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return False
+
+
+class _Reader:
+    """Reads a pipe in a thread of its own and hands its lines on."""
+
+    def __init__(self, stream: IO[bytes], take: Callable[[str], object]) -> None:
+        self._stream = stream
+        self._take = take
+        self._begun = b""
+        # Held while something is read and until it is handed on: whoever holds it and finds the pipe empty has seen everything.
+        self._reading = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="log of a gateway", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stream.closed:
+            self._is_readable(None)
+            with self._reading:
+                if not self._read():
+                    self._stream.close()
+
+    def _read(self) -> bool:
+        data = os.read(self._stream.fileno(), 1 << 16)
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        if not data and self._begun:
+            lines.append(self._begun)
+        for line in lines:
+            self._take(line.decode("utf-8", "backslashreplace") + "\n")
+        return bool(data)
+
+    def _is_readable(self, milliseconds: int | None) -> bool:
+        poll = select.poll()
+        poll.register(self._stream, select.POLLIN)
+        return bool(poll.poll(milliseconds))
+
+    def catch_up(self) -> None:
+        """Wait until all that was written is taken."""
+        while True:
+            with self._reading:
+                if self._stream.closed or not self._is_readable(0):
+                    return
+            self._thread.join(0.01)  # it has the end to read, or more
 
 
 @contextmanager
@@ -327,13 +369,20 @@ def serve(
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody used a moment ago, from below those that the system hands out to clients."""
+    """A TCP port of 127.0.0.1 that nobody used a moment ago, from below those that the system hands out to clients.
+
+    No other test is given it, in this process or another one, until this process ends.
+    """
     while True:
         port = random.randrange(10000, 32000)
+        claim = socket.socket(socket.AF_UNIX)
         try:
+            claim.bind(f"\0test-has-port-{port}")
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:
+            claim.close()
             continue
+        claim.detach()  # open for as long as this process lives
         return port
 
 
@@ -374,12 +423,3 @@ def _matches(event: Event, name: str, fields: Mapping[str, Any]) -> bool:
     return event.get("event") == name and all(
         key in event and event[key] == value for key, value in fields.items()
     )
-
-
-def _is_daemon(pid: int) -> bool:
-    """Whether that process runs and is one of ours: the number may have been given away again."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return b"gatekeep" in command

@@ -135,7 +135,7 @@ def test_the_mounted_application_does_what_its_readme_says(server: str, tmp_path
         assert requests.get(f"{url}/legacy/", timeout=20).text.endswith("mounted at /legacy\n")
         if has_curl():
             follow_with_curl(readme, url)
-            assert "run.interrupted" in (tmp_path / "log").read_text()
+            wait_until(lambda: "run.interrupted" in (tmp_path / "log").read_text())
     finally:
         process.terminate()
         process.wait(30)

@@ -253,7 +253,7 @@ def test_a_delayed_response_is_waited_for(httpbin: Served) -> None:
 def test_a_drip_arrives_drop_by_drop(any_httpbin: Served) -> None:
     with (
         make_client("httpx", any_httpbin.url) as client,
-        client.stream("GET", "/drip?numbytes=4&duration=1&delay=0") as answer,
+        client.stream("GET", "/drip?numbytes=4&duration=8&delay=0") as answer,
     ):
         arrivals = [(piece, time.monotonic()) for piece in answer.iter_raw()]
     assert b"".join(piece for piece, _ in arrivals) == b"****"

@@ -68,7 +68,8 @@ class Program:
         """The first match of the pattern in what it prints."""
 
         def there() -> bool:
-            ended = self.process.poll() is not None
+            if ended := self.process.poll() is not None:
+                self._reader.join(10)  # what it has printed last
             found = re.search(pattern, self.output)
             assert found or not ended, f"ended with {self.process.returncode}: {self.output}"
             return found is not None
@@ -229,7 +230,7 @@ def test_processes_and_the_gateway_are_replaced_under_load_and_no_request_fails(
 
 def test_the_load_counts_what_fails(tmp_path: Path) -> None:
     folder = EXAMPLES / "09_blue_green"
-    said = shell(f"{shlex.quote(sys.executable)} load.py http://127.0.0.1:{free_port()} 0.2", folder)
+    said = shell(f"{shlex.quote(sys.executable)} load.py http://127.0.0.1:{free_port()} 2", folder)
     assert re.match(r"nothing; failed: [1-9]\d*\n  [1-9]\d* times ConnectionRefusedError", said)
 
 
@@ -243,6 +244,13 @@ NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 def test_the_site_behind_nginx(tmp_path: Path) -> None:
     folder, port = tmp_path / "site", str(free_port())
     shutil.copytree(EXAMPLES / "11_nginx", folder)
+    application = folder / "site.py"
+    quick, slow = (
+        "time.sleep(0.5)",
+        "time.sleep(3)",
+    )  # so that no pause of ours hides those between the events
+    assert quick in application.read_text()
+    application.write_text(application.read_text().replace(quick, slow))
     configuration = folder / "nginx.conf"
     configuration.write_text(configuration.read_text().replace("8080", port))
     (as_printed,) = [

@@ -66,7 +66,7 @@ def test_all_other_events_keep_their_form(tmp_path: Path, log_format: str) -> No
 
 
 def test_what_is_refused_has_its_line_and_no_client_splits_one() -> None:
-    flags = ("--access-log-format", COMBINED, "--header-timeout", "0.3", "--header-min-rate", "0")
+    flags = ("--access-log-format", COMBINED, "--header-timeout", "5", "--header-min-rate", "0")
     with serve("apps:scripted", "--processes", "1", *flags, cwd=TESTS) as server:
 
         def send(data: bytes) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,16 @@ import requests
 import gatekeep
 from client import Client
 from conftest import TESTS, wait_until
+from held import Held
 from served import free_port
 
 pytestmark = pytest.mark.slow
 
+HYPERCORN = ["hypercorn", "--graceful-timeout", "20", "--bind", "127.0.0.1:PORT"]
 SERVERS = {
     "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", "PORT"],
-    "hypercorn": ["hypercorn", "--bind", "127.0.0.1:PORT"],
-    "hypercorn-trio": ["hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:PORT"],
+    "hypercorn": HYPERCORN,
+    "hypercorn-trio": [*HYPERCORN, "--worker-class", "trio"],
 }
 KINDS = ["whole", "starlette", "fastapi"]
 
@@ -224,10 +226,7 @@ def test_a_request_that_does_not_end_is_a_504(host: Host) -> None:
 def test_a_process_that_is_killed_is_a_502_and_is_replaced(host: Host) -> None:
     pid = host.pid()
     with host.connect() as client:
-        client.send(f"GET {host.root}/sleep?20 HTTP/1.1\r\nHost: test\r\n\r\n")
-        time.sleep(0.3)
-        os.kill(pid, signal.SIGKILL)
-        assert client.read().status == 502
+        assert client.get(f"{host.root}/kill").status == 502
     assert host.pid() != pid
 
 
@@ -244,7 +243,9 @@ def test_clients_that_do_not_read_hold_no_workers(host: Host) -> None:
         slow = [stack.enter_context(host.connect()) for _ in range(4)]
         for client in slow:
             client.send(f"GET {host.root}/stream?length,20000000 HTTP/1.1\r\nHost: test\r\n\r\n")
-        time.sleep(0.5)
+        # There are two workers, so both have been free again when all of these responses have begun.
+        for client in slow:
+            wait_until(lambda client=client: bool(select.select([client.socket], [], [], 0)[0]))
         assert requests.get(f"{host.url}/plain", timeout=20).status_code == 200
         for client in slow:
             assert client.read().complete
@@ -275,15 +276,13 @@ def test_http_2_is_served(hosts: Serve, server: str) -> None:
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stop_lets_a_request_finish_and_leaves_no_process(server: str, kind: str, tmp_path: Path) -> None:
-    gate = tmp_path / "go"
     with serving(server, kind, tmp_path) as host:
-        pid, client = host.pid(), host.connect()
-        client.send(f"GET {host.root}/hold?{gate} HTTP/1.1\r\nHost: test\r\n\r\n")
-        time.sleep(0.3)
-        host.process.terminate()
-        time.sleep(0.2)
-        gate.touch()
-        assert (client.read().status, client.close()) == (200, None)
+        with Held(("127.0.0.1", host.port), tmp_path, host.root) as client, host.connect() as idle:
+            pid = client.pid
+            assert idle.get(f"{host.root}/plain").status == 200
+            host.process.terminate()
+            assert idle.is_closed()
+            assert client.finish().status == 200
         host.process.wait(30)
         wait_until(lambda: not exists(pid))
 
@@ -294,8 +293,11 @@ def test_daemon_processes_end_with_a_server_that_is_killed(server: str, tmp_path
     try:
         wait_until(host.is_serving, 60)
         pid = host.pid()
-        for each in family(host.process.pid) - {pid}:
-            os.kill(each, signal.SIGKILL)
+        everybody = family(host.process.pid) - {pid}
+        host.process.kill()
+        for each in everybody - {host.process.pid}:
+            with suppress(ProcessLookupError):  # one may have noticed the end of another
+                os.kill(each, signal.SIGKILL)
         wait_until(lambda: not exists(pid))
     finally:
         host.process.kill()

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from test_replace import Asker
+from test_replace import asking
 
 from conftest import TESTS, wait_until
 from served import Served, serve
@@ -100,20 +100,18 @@ def test_a_file_may_be_named_and_the_project_file_has_a_table_for_it(tmp_path: P
 def test_sighup_without_news_replaces_processes_and_with_news_the_gateway(folder: Path) -> None:
     with serve(None, cwd=folder) as server:
         before = server.pid
-        askers = [Asker(server.port, keeps=keeps) for keeps in (True, False)]
-        os.kill(server.pid, signal.SIGHUP)
-        for group in ("site", "api"):
-            server.wait_for_event("process.exited", group=group)
-        assert not server.events_named("settings.changed")
-        (folder / "gatekeep.toml").write_text(CONFIGURATION.replace("threads = 3", "threads = 4"))
-        os.kill(server.pid, signal.SIGHUP)
-        server.wait_for_event("gateway.replaced")
-        wait_until(lambda: threads_of(server) == {"site": 2, "api": 4})
-        successor = server.events_named("gateway.replaced")[0]["successor"]
-        assert successor != before
-        assert server.wait() == 0
-        for asker in askers:
-            asker.stop()
+        with asking(server.port, 2) as askers:
+            os.kill(server.pid, signal.SIGHUP)
+            for group in ("site", "api"):
+                server.wait_for_event("process.exited", group=group)
+            assert not server.events_named("settings.changed")
+            (folder / "gatekeep.toml").write_text(CONFIGURATION.replace("threads = 3", "threads = 4"))
+            os.kill(server.pid, signal.SIGHUP)
+            server.wait_for_event("gateway.replaced", 60)
+            wait_until(lambda: threads_of(server) == {"site": 2, "api": 4})
+            successor = server.events_named("gateway.replaced")[0]["successor"]
+            assert successor != before
+            assert server.wait() == 0
         assert [failure for asker in askers for failure in asker.failures] == []
         os.kill(successor, signal.SIGTERM)
         wait_until(lambda: len(server.events_named("gateway.stopped")) == 2)
@@ -194,7 +192,7 @@ def test_check_tells_why_a_script_that_decides_cannot_be_loaded(
     tmp_path: Path, script: str | None, line: str
 ) -> None:
     (tmp_path / "site.py").write_text("def application(environ, start_response): ...\n")
-    (tmp_path / "gatekeep.toml").write_text(f"script-timeout = 1\n{SCRIPTS}")
+    (tmp_path / "gatekeep.toml").write_text(f"script-timeout = 5\n{SCRIPTS}")
     (tmp_path / "allows.py").write_text(ALLOWS)
     if script is not None:
         (tmp_path / "users.py").write_text(script)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from gatekeep import Gateway, Settings
 from gatekeep._cli_control import _owner_of
 from gatekeep._console_client import Running
 from gatekeep._status import GatewayStatus
+from held import Held
 from served import Served, serve
 from traffic import Traffic, write_script
 
@@ -83,6 +83,7 @@ def stopping(place: dict[str, str]) -> Iterator[Served]:
         wait_until(lambda: told(place, server).state == "stopping")
         yield server
         gatekeep(place, "stop", server.pid, "--now")
+        server.wait()
 
 
 # --- under load
@@ -129,22 +130,18 @@ def test_the_command_reloads_under_load_and_no_request_fails(place: dict[str, st
 def test_a_process_that_is_drained_is_shown_with_the_reason_until_its_request_has_ended(
     place: dict[str, str], tmp_path: Path
 ) -> None:
-    gate = tmp_path / "gate"
     flags = ("--processes", "1", "--graceful-timeout", "60")
     with (
         serve("apps:scripted", *flags, cwd=TESTS, env=place) as server,
-        Client(("127.0.0.1", server.port)) as client,
+        Held(("127.0.0.1", server.port), tmp_path) as client,
     ):
         (pid,) = server.daemon_pids()
-        client.send(f"GET /hold?{gate} HTTP/1.1\r\nHost: test\r\n\r\n")
-        wait_until(lambda: told(place, server).in_flight == 1)
         assert gatekeep(place, "drain", pid, "--gateway", server.pid).returncode == 0
         (group,) = told(place, server).groups
         (old,) = [process for process in group.processes if process.pid == pid]
         assert old.state in ("draining", "finishing")
         assert (old.trigger, old.running) == ("eviction", 1)
-        gate.touch()
-        assert client.read().status == 200
+        assert client.finish().status == 200
         server.wait_for_event("process.exited", pid=pid, trigger="eviction")
 
 
@@ -232,22 +229,25 @@ def test_a_start_that_was_under_way_when_the_reload_was_asked_for_says_nothing_a
     with serve(str(script), "--script-reloading", "off", cwd=tmp_path, env=place) as server:
         wait_until(lambda: len(server.daemon_pids()) == 2)
         started = len(server.events_named("process.started"))
-        gate = tmp_path / "gate"
-        wait = f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)"
-        write_script(script, "v2", f"{wait}\n{BROKEN}")
+        read, gate, later = tmp_path / "read", tmp_path / "gate", tmp_path / "later"
+        write_script(script, "v2", f"open({str(read)!r}, 'w').close()\n{_wait_for(gate)}\n{BROKEN}")
         os.kill(server.daemon_pids()[0], signal.SIGKILL)
-        wait_until(lambda: len(server.events_named("process.started")) > started)
+        wait_until(lambda: len(server.events_named("process.started")) > started and read.exists())
         (late,) = [
             process.pid for process in told(place, server).groups[0].processes if process.state == "starting"
         ]
-        time.sleep(1)  # until it has read the script
-        write_script(script, "v3", "time.sleep(4)")  # so that there is time to look
+        write_script(script, "v3", _wait_for(later))  # so that there is time to look
         os.kill(server.pid, signal.SIGHUP)
-        server.wait_for_event("signal.received", signal="SIGHUP")
+        server.wait_for_event("drain.started", trigger="reload")
         gate.touch()
         server.wait_for_event("process.exited", pid=late)
         assert told(place, server).groups[0].failure == ""
+        later.touch()
         wait_until(lambda: len(server.daemon_pids()) == 2)
+
+
+def _wait_for(path: Path) -> str:
+    return f"while not os.path.exists({str(path)!r}): time.sleep(0.01)"
 
 
 # --- the wrong one

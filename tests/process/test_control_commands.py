@@ -53,9 +53,10 @@ def processes(server: Served) -> list[dict[str, Any]]:
 
 def test_status_tells_what_runs_and_what_became_of_requests() -> None:
     with serve("apps:scripted", cwd=TESTS) as server, Client(("127.0.0.1", server.port)) as client:
+        wait_until(lambda: len(server.daemon_pids()) == 2)
         assert client.get("/plain").status == 200
         with Client(("127.0.0.1", server.port)) as busy:
-            busy.send("GET /sleep?20 HTTP/1.1\r\nHost: test\r\n\r\n")
+            busy.send("GET /sleep?600 HTTP/1.1\r\nHost: test\r\n\r\n")
             wait_until(lambda: any(process["running"] for process in processes(server)))
             status = told(server)
             assert (status["pid"], status["state"], status["in_flight"]) == (server.pid, "serving", 1)
@@ -175,7 +176,7 @@ def test_stop_returns_when_the_gateway_has_ended(flags: list[str]) -> None:
 
 
 def test_everything_is_served_for_the_shutdown_delay_while_readiness_is_gone() -> None:
-    flags = ("--shutdown-delay", "3", "--readyz-path", "/readyz")
+    flags = ("--shutdown-delay", "8", "--readyz-path", "/readyz")
     with serve("apps:scripted", *flags, cwd=TESTS) as server:
         server.terminate()
         server.wait_for_event("gateway.stop_announced")

@@ -88,7 +88,7 @@ def test_the_pid_file_is_the_gateways_that_serves(tmp_path: Path) -> None:
     file = tmp_path / "gw.pid"
     with serve("shop:application", "-w", "1", "-p", "gw.pid", cwd=tmp_path) as server:
         os.kill(server.pid, signal.SIGUSR2)
-        successor = server.wait_for_event("gateway.replaced")["successor"]
+        successor = server.wait_for_event("gateway.replaced", 60)["successor"]
         assert server.wait() == 0
         assert file.read_text() == f"{successor}\n"
         os.kill(successor, signal.SIGTERM)

@@ -26,7 +26,9 @@ RUN = 0.1
 CAPACITY = THREADS / RUN
 WAITING = ("connect", "queue")
 FACTOR = 3
-SECONDS = 4.0
+SECONDS = 12.0
+"""So long that a pause of the machine, in which nobody is answered, does not decide."""
+
 PATIENCE = 1.0
 REQUEST = b"GET /sleep?%g HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n" % RUN
 
@@ -97,15 +99,13 @@ def test_under_three_times_the_load_most_of_the_capacity_is_answered_in_time(loo
         load.run(CAPACITY * FACTOR, SECONDS)
         time.sleep(1)
         assert fresh_answer(server) < 4.0, "the queue outlives the load"
-        assert set(load.ends) <= {"200", "503", "left"}
-        # In order of arrival it would be a third. `benchmarks/overload.py` shows how near it comes to all of it.
-        assert load.ends["200"] >= 0.6 * CAPACITY * SECONDS, load.ends
-        records = server.events_named("request.finished")
-        outcomes = Counter(record["outcome"] for record in records)
-        assert outcomes["served"] >= load.ends["200"]
-        assert set(outcomes) <= {"served", "shed", "client_gone"}
-        gone = [
-            record for record in records if record["outcome"] == "client_gone" and record["stage"] in WAITING
-        ]
-        assert all(record["pid"] == 0 for record in gone), "who left while it waited has cost no worker"
-        assert gone
+    assert set(load.ends) <= {"200", "503", "left"}
+    # In order of arrival it would be a third. `benchmarks/overload.py` shows how near it comes to all of it.
+    assert load.ends["200"] >= 0.6 * CAPACITY * SECONDS, load.ends
+    records = server.events_named("request.finished")
+    outcomes = Counter(record["outcome"] for record in records)
+    assert outcomes["served"] >= load.ends["200"]
+    assert set(outcomes) <= {"served", "shed", "client_gone"}
+    gone = [record for record in records if record["outcome"] == "client_gone" and record["stage"] in WAITING]
+    assert all(record["pid"] == 0 for record in gone), "who left while it waited has cost no worker"
+    assert gone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -12,22 +13,30 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from client import Client
 from conftest import TESTS, wait_until
 from gatekeep._handover import VARIABLE, Handover, Origin, received, why_not
+from running import children, process
 from served import Served, free_port, serve
 
 SLOW = """
 import os, time
 
 def application(environ, start_response):
-    time.sleep(3 if environ["PATH_INFO"] == "/long" else 0.01)
+    time.sleep(0.01)
+    if environ["PATH_INFO"] == "/held":
+        open(environ["QUERY_STRING"], "w").close()
+        until = time.monotonic() + 60
+        while not os.path.exists("go") and time.monotonic() < until:
+            time.sleep(0.01)
     if environ["PATH_INFO"] == "/orphan":
-        os.system("sleep 1 &")
+        os.system("for n in $(seq 600); do [ -e go ] && break; sleep 0.1; done &")
     body = str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
@@ -65,7 +74,7 @@ class Asker:
         self._stop = threading.Event()
         self.failures: list[str] = []
         self.pids: set[bytes] = set()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
@@ -93,11 +102,40 @@ class Asker:
         self._thread.join()
 
 
+@contextmanager
+def asking(port: int, count: int) -> Iterator[list[Asker]]:
+    """So many at once while the context lasts; every other one keeps its connection."""
+    askers = [Asker(port, keeps=number % 2 == 0) for number in range(count)]
+    try:
+        yield askers
+    finally:
+        for asker in askers:
+            asker.stop()
+
+
+def hold(port: int, folder: Path, name: str) -> Client:
+    """A client whose request runs, until there is a file `go` in the site's folder.
+
+    Args:
+        name: of a file that there is not yet.
+    """
+    client = Client(("127.0.0.1", port), 60)
+    client.send(f"GET /held?{name} HTTP/1.1\r\nHost: test\r\n\r\n")
+    wait_until((folder / name).exists)
+    return client
+
+
+def _see_replaced(server: Served) -> None:
+    """Wait until another gateway has taken over, and this one has ended."""
+    server.wait_for_event("gateway.replaced", 60)
+    assert server.wait() == 0
+
+
 def _stop_successor(server: Served) -> int:
     """End the gateway that has taken over, and wait for that; its pid."""
     pid: int = server.events_named("gateway.replaced")[-1]["successor"]
     os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: len(server.events_named("gateway.stopped")) == 2)
+    wait_until(lambda: len(server.events_named("gateway.stopped")) == 2, 40)
     return pid
 
 
@@ -105,16 +143,16 @@ def _stop_successor(server: Served) -> int:
 def test_no_request_fails_while_another_gateway_takes_over(tmp_path: Path, loop: str) -> None:
     (tmp_path / "site.py").write_text(SLOW)
     with serve("site.py", "--bind", f"unix:{tmp_path}/site.sock", "--loop", loop, cwd=tmp_path) as server:
-        askers = [Asker(server.port, keeps=number % 2 == 0) for number in range(6)]
-        time.sleep(0.5)
-        before = set(askers[0].pids)
-        os.kill(server.pid, signal.SIGUSR2)
-        assert server.wait() == 0
-        time.sleep(0.5)
-        for asker in askers:
-            asker.stop()
+        wait_until(lambda: len(server.daemon_pids()) == 2)
+        before = {b"%d" % pid for pid in server.daemon_pids()}
+        with asking(server.port, 6) as askers:
+            wait_until(lambda: all(asker.pids for asker in askers))
+            os.kill(server.pid, signal.SIGUSR2)
+            _see_replaced(server)
+            wait_until(
+                lambda: all(asker.pids - before for asker in askers)
+            )  # the new gateway's processes have served
         assert [asker.failures for asker in askers] == [[]] * 6
-        assert askers[0].pids - before, "the new gateway's processes have served"
         assert (tmp_path / "site.sock").exists(), "the new gateway listens there"
         _stop_successor(server)
         assert not (tmp_path / "site.sock").exists()
@@ -125,10 +163,10 @@ def test_a_client_that_reads_when_another_gateway_takes_over_may_ask_once_more(t
     (tmp_path / "site.py").write_text(SLOW + LARGE)
     with serve("site.py", cwd=tmp_path) as server, Client(("127.0.0.1", server.port)) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
-        server.wait_for_event("gateway.ready")
-        time.sleep(0.5)  # the head is on its way, and the body waits for its reader
+        # The head has come, and the body waits for its reader.
+        wait_until(lambda: bool(select.select([client.socket], [], [], 0)[0]))
         os.kill(server.pid, signal.SIGUSR2)
-        server.wait_for_event("gateway.replaced")
+        server.wait_for_event("gateway.replaced", 60)
         time.sleep(0.2)
         first = client.read()
         assert (first.fields.get("connection"), len(first.body)) == (None, 30_000_000)
@@ -148,14 +186,12 @@ def test_the_old_gateway_serves_until_all_processes_of_the_new_one_have_tried_to
         # Of the new processes the first is ready at once, the second fails, the third takes its time.
         (tmp_path / "site.py").write_text(IN_TURN + SLOW)
         os.kill(server.pid, signal.SIGUSR2)
-        server.wait_for_event("gateway.replaced")
-        told = [
-            event["event"]
-            for event in server.events[: server.events.index(server.events_named("gateway.replaced")[0])]
-        ]
+        replaced = server.wait_for_event("gateway.replaced", 60)["timestamp"]
+        _stop_successor(server)
+        # Two gateways write into one pipe, in any order.
+        told = [event["event"] for event in server.events if event["timestamp"] <= replaced]
         assert told.count("process.ready") >= 5
         assert told.count("process.load_failed") == 1
-        _stop_successor(server)
 
 
 def test_a_new_gateway_that_cannot_start_changes_nothing(tmp_path: Path) -> None:
@@ -163,15 +199,14 @@ def test_a_new_gateway_that_cannot_start_changes_nothing(tmp_path: Path) -> None
     with serve("site.py", cwd=tmp_path) as server:
         (tmp_path / "site.py").write_text("raise RuntimeError('no')\n")
         os.kill(server.pid, signal.SIGUSR2)
-        failed = server.wait_for_event("gateway.replace_failed")
+        failed = server.wait_for_event("gateway.replace_failed", 60)
         assert "exit status 3" in failed["reason"]
         (tmp_path / "site.py").write_text(SLOW)
-        asker = Asker(server.port, keeps=True)
-        time.sleep(0.3)
-        asker.stop()
+        with asking(server.port, 1) as (asker,):
+            wait_until(lambda: bool(asker.pids))
         assert not asker.failures
         os.kill(server.pid, signal.SIGUSR2)
-        assert server.wait() == 0
+        _see_replaced(server)
         _stop_successor(server)
 
 
@@ -199,7 +234,7 @@ def test_a_new_gateway_of_which_one_group_cannot_start_changes_nothing(tmp_path:
     with serve(None, cwd=tmp_path) as server:
         (tmp_path / "api.py").write_text("raise RuntimeError('no')\n")
         os.kill(server.pid, signal.SIGUSR2)
-        assert "exit status 3" in server.wait_for_event("gateway.replace_failed")["reason"]
+        assert "exit status 3" in server.wait_for_event("gateway.replace_failed", 60)["reason"]
         assert (_ask(server.port, "/"), _ask(server.port, "/api")) == (200, 200)
 
 
@@ -211,8 +246,7 @@ def test_a_group_that_is_not_served_anyway_does_not_keep_another_gateway_from_ta
     (tmp_path / "api.py").write_text("raise RuntimeError('no')\n")
     with serve(None, cwd=tmp_path) as server:
         os.kill(server.pid, signal.SIGUSR2)
-        server.wait_for_event("gateway.replaced")
-        assert server.wait() == 0
+        _see_replaced(server)
         assert (_ask(server.port, "/"), _ask(server.port, "/api")) == (200, 503)
         _stop_successor(server)
 
@@ -222,7 +256,7 @@ def test_a_new_gateway_that_cannot_start_leaves_the_old_one_its_sockets_files(tm
     with serve("site.py", cwd=tmp_path, bind=f"unix:{tmp_path}/site.sock") as server:
         (tmp_path / "site.py").write_text("raise RuntimeError('no')\n")
         os.kill(server.pid, signal.SIGUSR2)
-        server.wait_for_event("gateway.replace_failed")
+        server.wait_for_event("gateway.replace_failed", 60)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(f"{tmp_path}/site.sock")
         server.terminate()
@@ -250,8 +284,9 @@ def test_who_asks_for_its_health_notices_nothing_when_another_gateway_takes_over
         prober.start()
         (tmp_path / "site.py").write_text("import time\ntime.sleep(1)\n" + SLOW)
         os.kill(server.pid, signal.SIGUSR2)
-        assert server.wait() == 0
-        time.sleep(0.3)
+        _see_replaced(server)
+        before = len(answers)
+        wait_until(lambda: len(answers) > before + 20)
         stop.set()
         prober.join()
         assert set(answers) == {b"HTTP/1.1 200 OK"}
@@ -261,19 +296,16 @@ def test_who_asks_for_its_health_notices_nothing_when_another_gateway_takes_over
 
 def test_a_gateway_that_has_taken_over_and_stops_listens_no_more(tmp_path: Path) -> None:
     (tmp_path / "site.py").write_text(SLOW)
-    with serve("site.py", cwd=tmp_path) as server:
+    with serve("site.py", "--graceful-timeout", "60", cwd=tmp_path) as server:
         os.kill(server.pid, signal.SIGUSR2)
-        assert server.wait() == 0
+        _see_replaced(server)
         assert not server.events_named("socket.unused")
         pid: int = server.events_named("gateway.replaced")[-1]["successor"]
-        asker = threading.Thread(target=lambda: answers.append(_ask(server.port, "/long")))
-        answers: list[int] = []
-        asker.start()
-        time.sleep(0.5)
-        os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: _is_refused(server.port), 2)
-        asker.join()
-        assert answers == [200]
+        with hold(server.port, tmp_path, "runs") as client:
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: _is_refused(server.port))
+            (tmp_path / "go").touch()
+            assert client.read().status == 200
         wait_until(lambda: len(server.events_named("gateway.stopped")) == 2)
 
 
@@ -340,21 +372,30 @@ needs_namespace = pytest.mark.skipif(
 
 
 class Container:
-    """A gateway that is the first process of a PID namespace."""
+    """A gateway that is the first process of a PID namespace.
 
-    def __init__(self, folder: Path) -> None:
-        command = [sys.executable, "-m", "gatekeep", "serve", "site.py", "--bind", "127.0.0.1:0"]
-        unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *command]
-        self._log = folder / "log"
-        with self._log.open("w") as file:
-            self.outer = subprocess.Popen(unshare, cwd=folder, stdout=file, stderr=subprocess.STDOUT)
+    Args:
+        outer: the process that has made it.
+        folder: where the site is, and the log.
+    """
+
+    def __init__(self, outer: subprocess.Popen[bytes], folder: Path) -> None:
+        self.outer = outer
+        self.folder = folder
         self.wait_for("gateway.ready")
-        (self.first,) = children_of(self.outer.pid)
-        ready = next(line for line in self._log.read_text().splitlines() if "gateway.ready" in line)
-        self.port = int(ready.split("http://127.0.0.1:")[1].split('"')[0])
+        (self.first,) = children(outer.pid)
+        (address,) = self.events("gateway.ready")[0]["addresses"]
+        self.port = int(address.rpartition(":")[2])
 
-    def wait_for(self, event: str, count: int = 1) -> None:
-        wait_until(lambda: self._log.read_text().count(event) >= count)
+    def events(self, name: str, **fields: Any) -> list[dict[str, Any]]:
+        """Those of that name with those fields, without one that is just being written."""
+        whole, _, _ = (self.folder / "log").read_text().rpartition("\n")
+        every = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+        wanted = {"event": name} | fields
+        return [event for event in every if wanted.items() <= {k: event.get(k) for k in wanted}.items()]
+
+    def wait_for(self, event: str, count: int = 1, **fields: Any) -> None:
+        wait_until(lambda: len(self.events(event, **fields)) >= count, 60)
 
     def signal(self, number: int) -> None:
         os.kill(self.first, number)
@@ -366,18 +407,14 @@ class Container:
 @pytest.fixture
 def container(tmp_path: Path) -> Iterator[Container]:
     (tmp_path / "site.py").write_text(SLOW)
-    container = Container(tmp_path)
-    yield container
-    container.outer.kill()
-    container.outer.wait()
-
-
-def children_of(pid: int) -> list[int]:
-    return [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]
+    flags = ["--bind", "127.0.0.1:0", "--graceful-timeout", "60"]
+    command = [sys.executable, "-m", "gatekeep", "serve", "site.py", *flags]
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *command]
+    with (
+        (tmp_path / "log").open("w") as log,
+        process(unshare, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT) as outer,
+    ):
+        yield Container(outer, tmp_path)
 
 
 @needs_namespace
@@ -387,7 +424,7 @@ def test_as_pid_1_the_old_gateway_stays_and_passes_on_what_it_is_told(container:
     time.sleep(0.5)
     assert container.outer.poll() is None, "the container lives"
     container.signal(signal.SIGTERM)
-    assert container.outer.wait(20) == 0
+    assert container.outer.wait(40) == 0
     container.wait_for("gateway.stopped", 2)
 
 
@@ -396,10 +433,10 @@ def test_as_pid_1_it_may_be_replaced_again_and_again_and_keeps_one_gateway(conta
     for count in range(1, 4):
         container.signal(signal.SIGUSR2)
         container.wait_for("gateway.stopped", count)
-        wait_until(lambda: len(children_of(container.first)) == 1)
+        wait_until(lambda: len(children(container.first)) == 1)
         assert container.ask("/") == 200
     container.signal(signal.SIGTERM)
-    assert container.outer.wait(20) == 0
+    assert container.outer.wait(40) == 0
     container.wait_for("gateway.stopped", 4)
 
 
@@ -407,16 +444,14 @@ def test_as_pid_1_it_may_be_replaced_again_and_again_and_keeps_one_gateway(conta
 def test_a_stop_that_comes_while_pid_1_still_finishes_its_last_request_is_passed_on(
     container: Container,
 ) -> None:
-    asker = threading.Thread(target=lambda: answers.append(container.ask("/long")))
-    answers: list[int] = []
-    asker.start()
-    time.sleep(0.3)
-    container.signal(signal.SIGUSR2)
-    container.wait_for("gateway.replaced")
-    container.signal(signal.SIGTERM)
-    assert container.outer.wait(20) == 0
-    asker.join()
-    assert answers == [200]
+    with hold(container.port, container.folder, "runs") as client:
+        container.signal(signal.SIGUSR2)
+        container.wait_for("gateway.replaced")
+        container.signal(signal.SIGTERM)
+        container.wait_for("signal.received", 2, signal="SIGTERM")
+        (container.folder / "go").touch()
+        assert client.read().status == 200
+    assert container.outer.wait(40) == 0
     container.wait_for("gateway.stopped", 2)
 
 
@@ -425,8 +460,9 @@ def test_pid_1_reaps_orphans_also_when_another_gateway_serves(container: Contain
     container.signal(signal.SIGUSR2)
     container.wait_for("gateway.stopped")
     assert container.ask("/orphan") == 200
-    wait_until(lambda: len(children_of(container.first)) == 2, 5)
-    wait_until(lambda: len(children_of(container.first)) == 1)
+    wait_until(lambda: len(children(container.first)) == 2)
+    (container.folder / "go").touch()
+    wait_until(lambda: len(children(container.first)) == 1)
 
 
 def test_under_systemd_it_needs_a_way_to_tell_it() -> None:

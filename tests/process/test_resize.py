@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
-from test_replace import SLOW, Asker
+from test_replace import SLOW, asking, hold
 
 from client import Client
 from conftest import TESTS, wait_until
@@ -19,16 +18,14 @@ from served import serve
 def test_processes_come_and_go_and_no_request_fails(tmp_path: Path, loop: str) -> None:
     (tmp_path / "site.py").write_text(SLOW)
     with serve("site.py", "-w", "1", "--loop", loop, cwd=tmp_path) as server:
-        askers = [Asker(server.port, keeps=number % 2 == 0) for number in range(6)]
-        for count in (2, 3):
-            os.kill(server.pid, signal.SIGTTIN)
-            wait_until(lambda count=count: len(server.events_named("process.ready")) == count)
-        for _ in range(2):
-            os.kill(server.pid, signal.SIGTTOU)
-            time.sleep(0.2)  # two signals at once are one
-        wait_until(lambda: len(server.events_named("process.exited")) == 2)
-        for asker in askers:
-            asker.stop()
+        with asking(server.port, 6) as askers:
+            for count in (2, 3):
+                os.kill(server.pid, signal.SIGTTIN)
+                wait_until(lambda count=count: len(server.events_named("process.ready")) == count)
+            for count in (2, 1):  # two signals at once are one
+                os.kill(server.pid, signal.SIGTTOU)
+                server.wait_for_event("group.resized", processes=count, before=count + 1)
+            wait_until(lambda: len(server.events_named("process.exited")) == 2, 40)
         assert [asker.failures for asker in askers] == [[]] * 6
         assert len(server.daemon_pids()) == 1
         assert [event["processes"] for event in server.events_named("group.resized")] == [2, 3, 2, 1]
@@ -50,20 +47,18 @@ def test_one_process_stays() -> None:
 
 def test_who_is_too_many_finishes_what_it_runs(tmp_path: Path) -> None:
     (tmp_path / "site.py").write_text(SLOW)
+    flags = ("-w", "1", "--threads", "1", "--graceful-timeout", "60")
     with (
-        serve("site.py", "-w", "1", "--threads", "1", cwd=tmp_path) as server,
-        Client(("127.0.0.1", server.port)) as first,
-        Client(("127.0.0.1", server.port)) as second,
+        serve("site.py", *flags, cwd=tmp_path) as server,
+        hold(server.port, tmp_path, "first") as first,
     ):
-        first.send(b"GET /long HTTP/1.1\r\nHost: test\r\n\r\n")
-        wait_until(lambda: bool(server.events_named("gateway.ready")))
-        time.sleep(0.3)
         os.kill(server.pid, signal.SIGTTIN)
         wait_until(lambda: len(server.events_named("process.ready")) == 2)
-        second.send(b"GET /long HTTP/1.1\r\nHost: test\r\n\r\n")
-        time.sleep(0.3)
-        os.kill(server.pid, signal.SIGTTOU)
-        answers = first.read(), second.read()
+        with hold(server.port, tmp_path, "second") as second:
+            os.kill(server.pid, signal.SIGTTOU)
+            server.wait_for_event("drain.started", trigger="fewer processes")
+            (tmp_path / "go").touch()
+            answers = first.read(), second.read()
         assert [answer.status for answer in answers] == [200, 200]
         assert answers[0].body != answers[1].body
         wait_until(lambda: len(server.events_named("process.exited")) == 1)

@@ -80,7 +80,7 @@ def test_the_gateway_that_takes_over_becomes_the_service(manager: tuple[Manager,
         os.kill(server.pid, signal.SIGUSR2)
         assert server.wait() == 0
         successor = server.events_named("gateway.replaced")[0]["successor"]
-        assert f"MAINPID={successor}" in systemd.said
+        wait_until(lambda: f"MAINPID={successor}" in systemd.said)
         fed = systemd.said.count("WATCHDOG=1")
         wait_until(lambda: systemd.said.count("WATCHDOG=1") > fed + 2)
         assert "STOPPING=1" not in systemd.said, "the service goes on"
