@@ -31,6 +31,9 @@ QUEUE_BYTES = 16 << 20
 REST = 0.005
 """Seconds between two writes: under load the thread is woken 200 times a second, not once for each line."""
 
+LOOKS = 20
+"""Looks at whether all is written when the log is closed: while this whole process is paused, one of them is missed, not all."""
+
 REQUEST_FINISHED = "request.finished"
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -65,7 +68,8 @@ class LineWriter:
         """Write what is queued, unless that takes longer than `timeout` seconds."""
         self._closing = True
         self._bell.set()
-        self._thread.join(timeout)
+        for _ in range(LOOKS):
+            self._thread.join(timeout / LOOKS)
 
     def _run(self) -> None:
         while not self._closing or self._lines:
