@@ -34,6 +34,9 @@ LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
 
 MORE_THAN_CORES = 4
 
+PATIENCE = 40.0
+"""Seconds that a test waits for what must come. It comes at once, but not where other tests have both cores."""
+
 # How long an example may take would be a property of the machine.
 hypothesis.settings.register_profile(
     "of any speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -67,11 +70,11 @@ class LogAsData(Events):
         with self._changed:
             return [e for e in self.events if all(e.get(k) == v for k, v in fields.items())]
 
-    def wait_for(self, event: str, *, count: int = 1, timeout: float = 20, **fields: Any) -> dict[str, Any]:
+    def wait_for(self, event: str, *, count: int = 1, timeout: float = PATIENCE, **fields: Any) -> dict[str, Any]:
         """The newest event of that name with those fields, waited for."""
         return self.wait_for_any(count=count, timeout=timeout, event=event, **fields)
 
-    def wait_for_any(self, *, count: int = 1, timeout: float = 20, **fields: Any) -> dict[str, Any]:
+    def wait_for_any(self, *, count: int = 1, timeout: float = PATIENCE, **fields: Any) -> dict[str, Any]:
         """The newest event with those fields, waited for."""
         with self._changed:  # or the event might come between the look and the wait
             came = self._changed.wait_for(lambda: len(self.find(**fields)) >= count, timeout)
@@ -109,7 +112,7 @@ def start_site(stack: ExitStack, app: str = "apps:scripted", loop: str = "asynci
     return Site(served, gateway, log)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for a condition that must come true."""
     deadline = time.monotonic() + seconds
     while not condition():
