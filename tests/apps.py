@@ -401,6 +401,14 @@ def _hold_gil(environ, start_response, seconds):
     return [b"held"]
 
 
+def _hold_gil_for_pipe(environ, start_response, path):
+    """Keeps the GIL until somebody opens the named pipe for writing."""
+    libc = ctypes.PyDLL(None)
+    libc.close(libc.open(path.encode(), os.O_RDONLY))
+    _ok(start_response)
+    return [b"held"]
+
+
 def _print(environ, start_response, text):
     print("printed", text)
     print("to stderr", text, file=sys.stderr)

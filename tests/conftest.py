@@ -20,6 +20,7 @@ sys.path.insert(0, str(TESTS))
 
 from gatekeep import Gateway, Served, Settings  # noqa: E402
 from gatekeep.testing._capture import Events  # noqa: E402
+from gatekeep.transport import _http1  # noqa: E402
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a shell's background job; the programs that tests start would ignore it, too, and not end at Ctrl-C.
@@ -153,6 +154,12 @@ def start(loop: str) -> Iterator[Callable[..., Site]]:
     """Start sites of the test's own, on each event loop."""
     with ExitStack() as stack:
         yield lambda app="apps:scripted", **options: start_site(stack, app, loop, **options)
+
+
+@pytest.fixture
+def patient_discards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose request was refused has all the time to send the rest of it before its connection is closed."""
+    monkeypatch.setattr(_http1, "DISCARD_TIME", 600.0)
 
 
 @pytest.fixture
