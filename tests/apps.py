@@ -775,6 +775,13 @@ def _wedge_slow_finally(environ, start_response, _):
         time.sleep(2)
 
 
+def _wedge_finally_at_gate(environ, start_response, gate):
+    try:
+        run_forever()
+    finally:
+        wait_for_file(gate)
+
+
 def _wedge_nested_finallys(environ, start_response, path):
     """Each takes a second, in pieces; each writes down that it was not cut short."""
     try:

@@ -71,7 +71,9 @@ class LogAsData(Events):
         with self._changed:
             return [e for e in self.events if all(e.get(k) == v for k, v in fields.items())]
 
-    def wait_for(self, event: str, *, count: int = 1, timeout: float = PATIENCE, **fields: Any) -> dict[str, Any]:
+    def wait_for(
+        self, event: str, *, count: int = 1, timeout: float = PATIENCE, **fields: Any
+    ) -> dict[str, Any]:
         """The newest event of that name with those fields, waited for."""
         return self.wait_for_any(count=count, timeout=timeout, event=event, **fields)
 

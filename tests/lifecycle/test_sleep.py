@@ -20,7 +20,9 @@ class Offer:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_request_that_has_waited_for_a_start_wakes_no_second_process_once_there_is_one(backend: str) -> None:
+def test_a_request_that_has_waited_for_a_start_wakes_no_second_process_once_there_is_one(
+    backend: str,
+) -> None:
     async def story() -> None:
         now = 10.0
         group = Group("default", 2, "")

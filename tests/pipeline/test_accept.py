@@ -148,9 +148,7 @@ def test_a_pipelined_request_that_has_begun_is_served_though_room_is_short(start
             assert outside.read().status == 200
 
 
-def test_clients_that_linger_with_their_last_answer_make_room(
-    start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clients_that_linger_with_their_last_answer_make_room(start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_http1, "DISCARD_TIME", 600.0)  # for which each would keep its place
     site = start(max_connections=2, processes=1, threads=3)
     with ExitStack() as lingering:

@@ -138,7 +138,9 @@ def taken_back(
     """Requests of which most were in the backlog for so many seconds, and now wait for a place in it: that was too long."""
     hold = crowd.hold()
     with monkeypatch.context() as patch:
-        patch.setattr(_admission, "LATE", 1000.0)  # or some would be too late for the backlog on a busy machine
+        patch.setattr(
+            _admission, "LATE", 1000.0
+        )  # or some would be too late for the backlog on a busy machine
         clients = [crowd.note(name) for name in names[:-1]]
         crowd.wait_standing(len(clients))
     wait_until(lambda: crowd.site.served.statistics().oldest > after)

@@ -60,7 +60,9 @@ def test_a_held_gil_in_one_of_two_processes_costs_its_started_requests_and_nobod
     with Crowd(site, tmp_path) as crowd:
         # Two requests in one process, one in the other, where the wedge finds a thread: each of them is known to run.
         hold = crowd.hold(3)
-        wait_until(lambda: sum(process.running for process in site.gateway._groups[0].status().processes) == 3)
+        wait_until(
+            lambda: sum(process.running for process in site.gateway._groups[0].status().processes) == 3
+        )
         wedge = crowd.ask("/wedge?gil-1000")
         site.log.wait_for("pickup.claimed", count=4)
         load = Load(site, clients=4)
@@ -138,7 +140,9 @@ def test_a_process_that_was_stopped_is_killed_though_it_writes_no_stacks(start: 
         assert client.get("/plain").status == 200
 
 
-def test_a_gil_that_is_held_for_less_than_deadlock_timeout_costs_nothing(start: Start, tmp_path: Path) -> None:
+def test_a_gil_that_is_held_for_less_than_deadlock_timeout_costs_nothing(
+    start: Start, tmp_path: Path
+) -> None:
     site = start(processes=1, threads=2, deadlock_timeout=300)
     (pid,) = site.served.statistics().processes
     pipe = tmp_path / "pipe"

@@ -411,8 +411,8 @@ def test_those_who_wait_are_served_in_their_order(
     for number in range(100):
         clients.append(begin(site, f"/{number}"))
         # One that has entered may count among those that wait, too, until the front has heard of it.
-        entered = min(number + 1, 2)
-        wait_until(lambda: (len(gate.entered), sum(_waiting(site))) == (entered, len(clients) - entered))
+        settled = min(number + 1, 2), max(number - 1, 0)
+        wait_until(lambda settled=settled: (len(gate.entered), sum(_waiting(site))) == settled)
     assert sorted(gate.entered) == ["/0", "/1"]
     gate.entered.clear()
     gate.open("/0")  # all others are served by one thread, which has an order

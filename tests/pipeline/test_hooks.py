@@ -296,7 +296,9 @@ def test_a_subscriber_that_fails_at_the_end_hinders_nobody(start: Start, told: T
 def test_one_that_hangs_at_the_end_is_waited_for_within_the_processes_time(
     start: Start, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_drain, "LAST_WORDS", 30.0)  # on a busy machine its last second may be too short for it
+    monkeypatch.setattr(
+        _drain, "LAST_WORDS", 30.0
+    )  # on a busy machine its last second may be too short for it
     site = start(env=("MISBEHAVE=hang",), graceful_timeout=1, shutdown_timeout=1)
     began = time.monotonic()
     site.served.reload()

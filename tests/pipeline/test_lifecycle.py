@@ -357,9 +357,14 @@ def test_a_script_that_changes_again_while_its_processes_are_replaced(begin: Sta
 def all_serve(site: Site, traffic: Traffic, version: str) -> bool:
     """Whether the group has all of its processes, no other lives, and each has answered with that code."""
     started, ended = (
-        {event["pid"] for event in site.log.find(event=name)} for name in ("process.started", "process.exited")
+        {event["pid"] for event in site.log.find(event=name)}
+        for name in ("process.started", "process.exited")
     )
-    return pids(site) == started - ended == {r.pid for r in tuple(traffic.replies) if r.version == version} - ended
+    return (
+        pids(site)
+        == started - ended
+        == {r.pid for r in tuple(traffic.replies) if r.version == version} - ended
+    )
 
 
 def test_strict_runs_nothing_with_code_that_is_outdated(begin: Start, script: Path) -> None:
@@ -560,7 +565,9 @@ def test_who_kills_the_only_process_again_and_again_loses_what_it_runs_and_nothi
 def test_idle_processes_end_and_the_next_request_starts_one(
     begin: Start, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sleep, "CROWDED", 3.0)  # else another one is woken where the first is slow to claim the request
+    monkeypatch.setattr(
+        _sleep, "CROWDED", 3.0
+    )  # else another one is woken where the first is slow to claim the request
     site = begin(processes=processes, inactivity_timeout=0.7)
     for turn in range(1, 3):
         site.log.wait_for("group.sleeping", asleep=processes, count=turn)
