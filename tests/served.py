@@ -27,11 +27,13 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-READY_WITHIN = 30.0
+READY_WITHIN = 40.0
 # graceful-timeout (15 s) and shutdown-timeout (5 s), with room to spare.
-STOPPED_WITHIN = 25.0
+STOPPED_WITHIN = 40.0
 # A daemon process whose gateway has gone ends by itself.
-ORPHANS_GONE_WITHIN = 10.0
+ORPHANS_GONE_WITHIN = 20.0
+# All that it said is read at once, where the threads that read it get a core.
+READ_WITHIN = 10.0
 
 # What would change the settings behind the test's back.
 _SETTINGS_FROM_ENVIRONMENT = ("PORT", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "NOTIFY_SOCKET", "LISTEN_FDS")
@@ -138,7 +140,7 @@ class Served:
         """The events so far of that name, with those fields."""
         return [event for event in list(self.events) if _matches(event, name, fields)]
 
-    def wait_for_event(self, name: str, timeout: float = 20.0, *, after: int = 0, **fields: Any) -> Event:
+    def wait_for_event(self, name: str, timeout: float = 40.0, *, after: int = 0, **fields: Any) -> Event:
         """Wait for an event of that name with those fields and return the first one; it may be there already.
 
         Args:
@@ -288,7 +290,7 @@ class Served:
     def _finish_reading(self) -> None:
         """Wait for the end of both streams, which an orphan may hold open."""
         for reader in self._readers:
-            reader.join(2.0)
+            reader.join(READ_WITHIN)
 
 
 @contextmanager
