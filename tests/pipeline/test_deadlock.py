@@ -17,12 +17,15 @@ from crowd import Crowd
 
 Start = Callable[..., Site]
 
+JUDGED_WITHIN = 100.0
+"""Seconds. A gateway that was late itself begins each silence anew, and on a busy machine it is now and then."""
+
 
 def ask_behind(site: Site, target: str) -> threading.Thread:
     """Ask for it in a thread; what it gets stands in the log."""
 
     def ask() -> None:
-        with Client(site.address) as client:
+        with Client(site.address, JUDGED_WITHIN) as client:
             client.get(target)
 
     thread = threading.Thread(target=ask)
@@ -41,7 +44,7 @@ class Load:
             thread.start()
 
     def _ask(self, site: Site) -> None:
-        with Client(site.address) as client:
+        with Client(site.address, JUDGED_WITHIN) as client:
             while not self._over:
                 self.statuses.append(client.get("/plain").status)
                 time.sleep(0.005)
@@ -49,15 +52,15 @@ class Load:
     def stop(self) -> None:
         self._over = True
         for thread in self._threads:
-            thread.join(60)
+            thread.join(JUDGED_WITHIN)
 
 
 def test_a_held_gil_in_one_of_two_processes_costs_its_started_requests_and_nobody_else(
     start: Start, tmp_path: Path
 ) -> None:
-    site = start(processes=2, threads=2, deadlock_timeout=8)
+    site = start(processes=2, threads=2, deadlock_timeout=6)
     site.log.wait_for("process.ready", count=2)
-    with Crowd(site, tmp_path) as crowd:
+    with Crowd(site, tmp_path, JUDGED_WITHIN) as crowd:
         # Two requests in one process, one in the other, where the wedge finds a thread: each of them is known to run.
         hold = crowd.hold(3)
         wait_until(
@@ -83,7 +86,7 @@ def test_a_held_gil_in_one_of_two_processes_costs_its_started_requests_and_nobod
     lost = site.log.find(event="process.lost_request", pid=pid)
     mine = [event for event in lost if event["request_id"] == record["request_id"]]
     assert [(event["method"], event["path"]) for event in mine] == [("GET", "/wedge")]
-    assert mine[0]["age"] > 7
+    assert mine[0]["age"] > 5
     # What else had started in that process is lost with it, and listed; nobody else notices anything.
     assert sorted(answer.status for answer in answers) == [200, 200, 502]
     assert sorted(event["path"] for event in lost) == ["/hold", "/wedge"]
@@ -119,10 +122,10 @@ def test_when_all_processes_are_wedged_service_returns_after_deadlock_timeout(
     before = site.served.statistics().processes
     wedged = [ask_behind(site, f"/wedge?{wedge}") for _ in range(2)]
     site.log.wait_for("pickup.claimed", count=2)
-    with Client(site.address) as client:
+    with Client(site.address, JUDGED_WITHIN) as client:
         assert client.get("/plain").status == 200
     for thread in wedged:
-        thread.join(60)
+        thread.join(JUDGED_WITHIN)
     site.log.wait_for("request.finished", path="/wedge", status=502, count=2)
     wait_until(lambda: not set(before) & set(site.served.statistics().processes))
 
@@ -131,7 +134,7 @@ def test_a_process_that_was_stopped_is_killed_though_it_writes_no_stacks(start: 
     site = start(processes=1, deadlock_timeout=6)
     (pid,) = site.served.statistics().processes
     os.kill(pid, signal.SIGSTOP)
-    deadlocked = site.log.wait_for("process.deadlocked", pid=pid)
+    deadlocked = site.log.wait_for("process.deadlocked", pid=pid, timeout=JUDGED_WITHIN)
     assert (deadlocked["stacks"], deadlocked["reason"]) == (
         "",
         "no sign of life for deadlock-timeout; it wrote no stacks",
@@ -172,6 +175,6 @@ def test_a_process_that_computes_under_full_load_is_never_given_up(start: Start)
     site = start(processes=1, threads=10, deadlock_timeout=6)
     threads = [ask_behind(site, "/compute?10") for _ in range(10)]
     for thread in threads:
-        thread.join(60)
+        thread.join(JUDGED_WITHIN)
     site.log.wait_for("request.finished", status=200, count=10)
     assert not site.log.find(event="process.deadlocked")
