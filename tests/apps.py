@@ -411,6 +411,14 @@ def _hold_gil_and_note(environ, start_response, note_and_gate):
     return [str(os.getpid()).encode()]
 
 
+def _hold_gil_for_pipe(environ, start_response, path):
+    """Keeps the GIL until somebody opens the named pipe for writing."""
+    libc = ctypes.PyDLL(None)
+    libc.close(libc.open(path.encode(), os.O_RDONLY))
+    _ok(start_response)
+    return [b"held"]
+
+
 def _print(environ, start_response, text):
     print("printed", text)
     print("to stderr", text, file=sys.stderr)
@@ -782,6 +790,13 @@ def _wedge_slow_finally(environ, start_response, _):
         run_forever()
     finally:
         time.sleep(2)
+
+
+def _wedge_finally_at_gate(environ, start_response, gate):
+    try:
+        run_forever()
+    finally:
+        wait_for_file(gate)
 
 
 def _wedge_nested_finallys(environ, start_response, path):

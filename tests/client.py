@@ -19,7 +19,7 @@ class Answer(NamedTuple):
 class Client:
     """One connection."""
 
-    def __init__(self, address: tuple[str, int] | str, timeout: float = 30) -> None:
+    def __init__(self, address: tuple[str, int] | str, timeout: float = 40) -> None:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)

@@ -21,6 +21,7 @@ sys.path.insert(0, str(TESTS))
 
 from gatekeep import Gateway, Served, Settings  # noqa: E402
 from gatekeep.testing._capture import Events  # noqa: E402
+from gatekeep.transport import _http1  # noqa: E402
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a shell's background job; the programs that tests start would ignore it, too, and not end at Ctrl-C.
@@ -34,6 +35,9 @@ LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 MORE_THAN_CORES = 4
+
+PATIENCE = 40.0
+"""Seconds that a test waits for what must come. It comes at once, but not where other tests have both cores."""
 
 # How long an example may take would be a property of the machine.
 hypothesis.settings.register_profile(
@@ -68,11 +72,13 @@ class LogAsData(Events):
         with self._changed:
             return [e for e in self.events if all(e.get(k) == v for k, v in fields.items())]
 
-    def wait_for(self, event: str, *, count: int = 1, timeout: float = 20, **fields: Any) -> dict[str, Any]:
+    def wait_for(
+        self, event: str, *, count: int = 1, timeout: float = PATIENCE, **fields: Any
+    ) -> dict[str, Any]:
         """The newest event of that name with those fields, waited for."""
         return self.wait_for_any(count=count, timeout=timeout, event=event, **fields)
 
-    def wait_for_any(self, *, count: int = 1, timeout: float = 20, **fields: Any) -> dict[str, Any]:
+    def wait_for_any(self, *, count: int = 1, timeout: float = PATIENCE, **fields: Any) -> dict[str, Any]:
         """The newest event with those fields, waited for."""
         with self._changed:  # or the event might come between the look and the wait
             came = self._changed.wait_for(lambda: len(self.find(**fields)) >= count, timeout)
@@ -110,7 +116,7 @@ def start_site(stack: ExitStack, app: str = "apps:scripted", loop: str = "asynci
     return Site(served, gateway, log)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for a condition that must come true."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -162,6 +168,12 @@ def start(loop: str) -> Iterator[Callable[..., Site]]:
     """Start sites of the test's own, on each event loop."""
     with ExitStack() as stack:
         yield lambda app="apps:scripted", **options: start_site(stack, app, loop, **options)
+
+
+@pytest.fixture
+def patient_discards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose request was refused has all the time to send the rest of it before its connection is closed."""
+    monkeypatch.setattr(_http1, "DISCARD_TIME", 600.0)
 
 
 @pytest.fixture

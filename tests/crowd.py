@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from client import Answer, Client
-from conftest import Site, wait_until
+from conftest import PATIENCE, Site, wait_until
 
 RESET_ON_CLOSE = b"\1\0\0\0\0\0\0\0"
 """`struct linger`: the close is a reset."""
@@ -77,7 +77,7 @@ class Crowd:
         timeout: how long a client waits for bytes, in seconds.
     """
 
-    def __init__(self, site: Site, folder: Path, timeout: float = 20) -> None:
+    def __init__(self, site: Site, folder: Path, timeout: float = PATIENCE) -> None:
         self.site = site
         self.notes = folder / "notes"
         self._folder = folder
@@ -110,7 +110,7 @@ class Crowd:
 
     def noted(self) -> list[str]:
         """What such requests wrote, in the order in which they ran."""
-        return self.notes.read_text().splitlines() if self.notes.exists() else []
+        return complete_lines(self.notes) if self.notes.exists() else []
 
     def gate(self) -> Path:
         """A file that is made at the latest at the end."""
@@ -140,6 +140,11 @@ class Crowd:
     def record_of(self, client: Guest) -> dict[str, Any]:
         """The canonical record of the client's last request, which has ended or will soon."""
         return self.site.log.wait_for("request.finished", client=client.name)
+
+
+def complete_lines(file: Path) -> list[str]:
+    """Its lines; the last one may be about to be written."""
+    return file.read_text().rpartition("\n")[0].splitlines()
 
 
 @contextmanager

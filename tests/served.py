@@ -143,7 +143,7 @@ class Served:
         """The events so far of that name, with those fields."""
         return [event for event in list(self.events) if _matches(event, name, fields)]
 
-    def wait_for_event(self, name: str, timeout: float = 20.0, *, after: int = 0, **fields: Any) -> Event:
+    def wait_for_event(self, name: str, timeout: float = 40.0, *, after: int = 0, **fields: Any) -> Event:
         """Wait for an event of that name with those fields and return the first one; it may be there already.
 
         Args:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
+import threading
+import time
 
 import pytest
 
@@ -41,6 +44,30 @@ def group_with(*hops: FakeHop, ready: tuple[int, ...] = ()) -> Group:
     for hop in hops:
         group.enter(hop)
     return group
+
+
+def test_any_thread_may_ask_for_how_long_the_oldest_request_has_waited() -> None:
+    """`Served.statistics` is called by other threads than the event loop's, while requests come and go."""
+    group, is_over = group_with(), threading.Event()
+
+    def come_and_go() -> None:
+        while not is_over.is_set():
+            hop = FakeHop(since=1.0)
+            group.enter(hop)
+            group.leave(hop)
+
+    thread = threading.Thread(target=come_and_go)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        ends = time.monotonic() + 1.5
+        while time.monotonic() < ends:
+            assert group.oldest_offer(2.0) in (1.0, 2.0)
+    finally:
+        is_over.set()
+        thread.join()
+        sys.setswitchinterval(interval)
 
 
 def test_what_a_suspect_may_have_in_hand_is_reclaimed_where_another_process_lives() -> None:

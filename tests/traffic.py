@@ -88,6 +88,7 @@ class Traffic:
         self._over = threading.Event()
         self.replies: list[Reply] = []
         self.failures: list[str] = []
+        self._rounds = [0] * (kept + new)
         self._threads = [
             threading.Thread(target=self._ask_on, args=(number, number < kept), daemon=True)
             for number in range(kept + new)
@@ -123,6 +124,7 @@ class Traffic:
                 self.failures.append(
                     f"{type(error).__name__}: {error} after {time.monotonic() - began:.3f} s"
                 )
+            self._rounds[number] += 1
             if client is not None and not (keeps and goes_on):
                 client.close()
                 client = None
@@ -166,6 +168,12 @@ class Traffic:
         """Until so many more have come."""
         so_far = len(self.replies)
         wait_until(lambda: len(self.replies) >= so_far + count, 40)
+
+    def wait_for_everybody(self) -> None:
+        """Until each client has asked from now on, and has its answer."""
+        so_far = list(self._rounds)
+        # The first of two may have been asked for before.
+        wait_until(lambda: all(now >= past + 2 for now, past in zip(self._rounds, so_far, strict=True)), 40)
 
     def wait_for_version(self, version: str) -> None:
         """Until an answer of that code has come."""

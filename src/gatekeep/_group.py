@@ -110,7 +110,11 @@ class Group:
 
     def oldest_offer(self, now: float) -> float:
         """Since when the oldest request stands unclaimed; `now` where there is none."""
-        return next(iter(self.standing)).since if self.standing else now
+        for (
+            hop
+        ) in self.standing:  # one step for other threads that ask, where a look and then a `next` are two
+            return hop.since
+        return now
 
     def last_claim(self) -> float:
         """When a process claimed a request last, in seconds of the shared clock; `-math.inf` where none is remembered."""

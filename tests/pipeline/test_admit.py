@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from conftest import BOTH_BACKENDS, Site, wait_until
 from crowd import Crowd, Guest, Hold, crowds
 from gatekeep import Outcome, Stage
+from gatekeep.transport import _admission, _backoff
 
 STANDING = 2
 """Requests that a listen-backlog of 1 takes: Linux admits one more than was asked for."""
@@ -69,41 +69,39 @@ def test_without_connect_timeout_there_is_one_try(crowded: Callable[..., Crowd])
 
 
 def test_whoever_waits_is_let_in_when_a_place_is_free_and_not_at_the_next_try(
-    crowded: Callable[..., Crowd],
+    crowded: Callable[..., Crowd], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After two seconds the tries are a second apart: thirty in a row would take most of a minute."""
-    crowd = crowded()
+    monkeypatch.setattr(_backoff, "SHORT_PAUSE", 600.0)  # which none of them would live to see
+    crowd = crowded(connect_timeout=3600.0)
     hold = crowd.hold()
     fill(crowd)
     waiting = [crowd.note("waited") for _ in range(30)]
     crowd.wait_waiting(30)
     wait_until(lambda: crowd.site.served.statistics().oldest > 2.2)
     hold.release()
-    began = time.monotonic()
     assert {client.read().status for client in waiting} == {200}
-    assert time.monotonic() - began < 12
 
 
-def test_whoever_waits_shorter_than_a_second_is_served_in_the_order_of_arrival(
+@pytest.fixture
+def never_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No wait is too long: a second is over soon on a busy machine."""
+    monkeypatch.setattr(_admission, "LATE", 1000.0)
+
+
+@pytest.mark.usefixtures("never_late")
+def test_while_the_wait_is_not_too_long_all_are_served_in_the_order_of_arrival(
     crowded: Callable[..., Crowd],
 ) -> None:
     crowd = crowded()
-    for turn in range(20):
-        hold = crowd.hold()
-        begun = len(crowd.noted())
-        order = [f"{turn}-{number}" for number in range(STANDING + 6)]
-        clients = []
-        for number, name in enumerate(order, start=1):
-            clients.append(crowd.note(name))
-            wait_until(lambda number=number: crowd.unclaimed() == number)
-        hold.release()
-        # Who waits too long is served last come first served: on a slow machine all this has taken too long.
-        in_time = crowd.site.served.statistics().oldest < 0.5
-        assert {client.read().status for client in [*hold.clients, *clients]} == {200}
-        if in_time:
-            assert crowd.noted()[begun:] == order
-            return
-    raise AssertionError("the machine is too slow for a second")
+    hold = crowd.hold()
+    order = [f"{number}" for number in range(STANDING + 6)]
+    clients = []
+    for number, name in enumerate(order, start=1):
+        clients.append(crowd.note(name))
+        wait_until(lambda number=number: crowd.unclaimed() == number)
+    hold.release()
+    assert {client.read().status for client in [*hold.clients, *clients]} == {200}
+    assert crowd.noted() == order
 
 
 def test_when_the_wait_is_too_long_the_newest_of_those_that_wait_are_served_first(
@@ -123,36 +121,44 @@ def test_when_the_wait_is_too_long_the_newest_of_those_that_wait_are_served_firs
 
 
 def test_those_that_are_taken_back_from_the_backlog_when_the_wait_is_too_long_are_served_once(
-    crowded: Callable[..., Crowd],
+    crowded: Callable[..., Crowd], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd = crowded(listen_backlog=100)
     names = [f"{number}" for number in range(20)]
-    clients, hold = taken_back(crowd, names)
+    clients, hold = taken_back(crowd, monkeypatch, names)
     hold.release()
     assert {client.read().status for client in clients} == {200}
     assert sorted(crowd.noted(), key=int) == names
     assert max(crowd.record_of(client)["attempts"] for client in clients) == 2
 
 
-def taken_back(crowd: Crowd, names: list[str], after: float = 1.2) -> tuple[list[Guest], Hold]:
+def taken_back(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch, names: list[str], after: float = 1.2
+) -> tuple[list[Guest], Hold]:
     """Requests of which most were in the backlog for so many seconds, and now wait for a place in it: that was too long."""
     hold = crowd.hold()
-    clients = [crowd.note(name) for name in names[:-1]]
-    crowd.wait_standing(len(clients))
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            _admission, "LATE", 1000.0
+        )  # or some would be too late for the backlog on a busy machine
+        clients = [crowd.note(name) for name in names[:-1]]
+        crowd.wait_standing(len(clients))
     wait_until(lambda: crowd.site.served.statistics().oldest > after)
     clients.append(crowd.note(names[-1]))
     wait_until(lambda: crowd.site.served.statistics().standing <= 2)
     return clients, hold
 
 
-def test_for_those_queue_timeout_still_counts_from_the_first_offer(crowded: Callable[..., Crowd]) -> None:
-    crowd = crowded(listen_backlog=100, queue_timeout=6.0)
-    clients, _ = taken_back(crowd, [f"{number}" for number in range(6)], after=4.0)
+def test_for_those_queue_timeout_still_counts_from_the_first_offer(
+    crowded: Callable[..., Crowd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd = crowded(listen_backlog=100, queue_timeout=8.0)
+    clients, _ = taken_back(crowd, monkeypatch, [f"{number}" for number in range(6)], after=4.0)
     for client in clients[:-1]:
         assert client.read().status == 504
         record = crowd.record_of(client)
         assert (record["outcome"], record["timer"]) == ("queue_timeout", "queue-timeout")
-        assert 6.0 <= record["age"] < 10.0, "not from the second one on"
+        assert 8.0 <= record["age"] < 12.0, "not from the second one on"
     assert crowd.noted() == []
 
 

@@ -46,19 +46,24 @@ def site(loop: str) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module", params=["strict", "h11"])
-def introduced(loop: str, request: pytest.FixtureRequest) -> Iterator[Site]:
+def http(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def introduced(loop: str, http: str) -> Iterator[Site]:
     """A site whose connections begin with a PROXY header."""
+    options: dict[str, Any] = {"processes": 1, "http": http, "proxy_protocol": "auto"}
     with ExitStack() as stack:
-        yield start_site(
-            stack,
-            "apps:echo",
-            loop,
-            processes=1,
-            http=request.param,
-            proxy_protocol="auto",
-            header_timeout=1,
-            health_bind="127.0.0.1:0",
-        )
+        yield start_site(stack, "apps:echo", loop, health_bind="127.0.0.1:0", **options)
+
+
+@pytest.fixture(scope="module")
+def impatient(loop: str, http: str) -> Iterator[Site]:
+    """Another one, which does not wait long for a header or a head."""
+    options: dict[str, Any] = {"processes": 1, "http": http, "proxy_protocol": "auto"}
+    with ExitStack() as stack:
+        yield start_site(stack, "apps:echo", loop, header_timeout=4, **options)
 
 
 class Caller(Client):
@@ -298,30 +303,27 @@ def test_what_is_no_header_ends_the_connection_without_a_word_and_is_counted(
         assert client.is_closed()
     wait_until(lambda: introduced.served.statistics().not_introduced == before.not_introduced + 1)
     assert introduced.served.statistics().requests == before.requests
-    assert introduced.log.find(event="proxy_protocol.malformed", level="warning")
+    introduced.log.wait_for("proxy_protocol.malformed", level="warning")
 
 
-def test_a_header_has_header_timeout_and_silence_is_nobodys_fault(introduced: Site) -> None:
-    before = introduced.served.statistics()
-    with (
-        Caller(introduced.address) as slow,
-        Caller(introduced.address) as silent,
-        Caller(introduced.address) as brief,
-    ):
+def test_a_header_has_header_timeout_and_silence_is_nobodys_fault(impatient: Site) -> None:
+    before = impatient.served.statistics()
+    with Caller(impatient.address) as slow:
         slow.send(LINE[:20])
-        brief.close()
-        assert slow.is_closed()
-        assert silent.is_closed()
-    wait_until(lambda: introduced.served.statistics().idle_closed >= before.idle_closed + 2)
-    assert introduced.served.statistics().not_introduced == before.not_introduced + 1
+        with Caller(impatient.address) as silent, Caller(impatient.address) as brief:
+            brief.close()
+            assert slow.is_closed()
+            assert silent.is_closed()
+    wait_until(lambda: impatient.served.statistics().idle_closed >= before.idle_closed + 2)
+    wait_until(lambda: impatient.served.statistics().connections == 0)
+    assert impatient.served.statistics().not_introduced == before.not_introduced + 1
 
 
-def test_the_first_request_has_header_timeout_of_its_own(introduced: Site) -> None:
-    with Caller(introduced.address) as client:
-        client.send(LINE)
-        client.send("GET / HT")
+def test_the_first_request_has_header_timeout_of_its_own(impatient: Site) -> None:
+    with Caller(impatient.address) as client:
+        client.send(LINE + "GET / HT")
         assert client.read().status == 408
-        introduced.log.wait_for("request.finished", client="192.0.2.1:56324", status=408, peer=client.name)
+        impatient.log.wait_for("request.finished", client="192.0.2.1:56324", status=408, peer=client.name)
 
 
 def test_a_peer_that_may_not_introduce_anybody_may_not_connect(start: Start) -> None:
@@ -334,6 +336,7 @@ def test_a_peer_that_may_not_introduce_anybody_may_not_connect(start: Start) -> 
                 pass  # it was closed before
             assert client.is_closed()
     wait_until(lambda: site.served.statistics().not_introduced == 3)
+    site.log.wait_for("proxy_protocol.not_allowed", level="warning")
     (warning,) = site.log.find(event="proxy_protocol.not_allowed", level="warning")
     assert warning["setting"] == f"--proxy-allow-from {ELSEWHERE}"
     assert warning["peer"].startswith(f"{ELSEWHERE}:")
@@ -381,11 +384,13 @@ def test_sockets_are_taken_over_whatever_is_spoken_there_from_now_on(start: Star
 
 def test_connections_that_are_not_introduced_yet_end_when_the_gateway_stops(loop: str) -> None:
     with ExitStack() as stack:
-        site = start_site(stack, loop=loop, processes=1, proxy_protocol="auto", graceful_timeout=20)
+        site = start_site(
+            stack, loop=loop, processes=1, proxy_protocol="auto", header_timeout=600, graceful_timeout=600
+        )
         clients = [stack.enter_context(Caller(site.address)) for _ in range(3)]
         clients[1].send("PROXY")
         clients[2].send(LINE)
         wait_until(lambda: site.served.statistics().connections == 3)
         began = time.monotonic()
         stack.pop_all().close()
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 100, "it has waited for them"

@@ -336,7 +336,7 @@ def test_one_group_that_hangs_while_it_is_loaded_delays_the_others_start_for_a_m
     waiting.start()
     site.log.wait_for("connect.finished", count=2)
     gate.touch()
-    waiting.join(20)
+    waiting.join(60)
     assert [answer.status for answer in answers] == [200]
 
 
@@ -375,6 +375,7 @@ def test_a_stop_lets_the_requests_of_all_groups_end_and_leaves_no_process(tmp_pa
     with ExitStack() as clients:
         with ExitStack() as stack:
             site = opened(stack, [group("site"), group("api")], BOTH)
+            wait_until(lambda: len(processes(site)) == 2)
             pids = processes(site)
             asked = [clients.enter_context(Client(site.address)) for _ in BOTH]
             for client, path in zip(asked, ("/site", "/api"), strict=True):
@@ -382,7 +383,6 @@ def test_a_stop_lets_the_requests_of_all_groups_end_and_leaves_no_process(tmp_pa
             wait_until(lambda: site.served.statistics().in_flight == 2)
             threading.Timer(0.3, gate.touch).start()
         assert [client.read().status for client in asked] == [200, 200]
-    assert len(pids) == 2
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
 
 
@@ -454,14 +454,12 @@ def test_status_tells_of_each_group(asked: tuple[Site, Callable[..., Any]]) -> N
     assert "api" in text
 
 
-def test_stacks_are_those_of_all_groups(asked: tuple[Site, Callable[..., Any]]) -> None:
+def test_stacks_are_those_of_all_groups(tmp_path: Path, asked: tuple[Site, Callable[..., Any]]) -> None:
     site, command = asked
-    with Client(site.address) as one, Client(site.address) as two:
-        for client, path in ((one, "/site"), (two, "/api")):
-            client.send(f"GET {path}/sleep?20 HTTP/1.1\r\nHost: test\r\n\r\n")
-        wait_until(lambda: site.served.statistics().in_flight == 2)
-        wait_until(lambda: command("stacks", str(os.getpid())).stdout.count("in _sleep") == 2)
-        site.served.hurry()
+    with Crowd(site, tmp_path) as crowd:
+        for script in ("site/hold", "api/hold"):
+            crowd.hold(script=script)
+        wait_until(lambda: command("stacks", str(os.getpid())).stdout.count("in _hold") == 2, 60)
 
 
 def test_drain_replaces_one_process_of_whichever_group(asked: tuple[Site, Callable[..., Any]]) -> None:
@@ -471,7 +469,7 @@ def test_drain_replaces_one_process_of_whichever_group(asked: tuple[Site, Callab
     }
     (pid,) = before["api"]
     assert command("drain", str(pid)).returncode == 0
-    wait_until(lambda: pid not in processes(site) and len(processes(site)) == 3)
+    wait_until(lambda: pid not in processes(site) and len(processes(site)) == 3, 60)
     assert before["site"] <= processes(site)
 
 

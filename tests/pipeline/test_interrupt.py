@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from client import Client
 from conftest import Site, wait_until
+from crowd import Crowd
 
 Start = Callable[..., Site]
 
-FIRE = {"request_timeout": 0.5, "threads": 1, "processes": 1}
+FIRE = {"request_timeout": 3.0, "threads": 1, "processes": 1}
+"""What does not hang is over before, on a busy machine too."""
 
 
 def ask(site: Site, target: str) -> tuple[int, float]:
@@ -38,7 +41,7 @@ def test_a_wedged_request_is_interrupted_answered_504_and_its_process_serves_on(
         )
         interrupted = site.log.wait_for("run.interrupted", request_id=record["request_id"])
         assert "in wedge" in interrupted["stack"]
-        assert (interrupted["path"], interrupted["age"] >= 0.5) == ("/wedge", True)
+        assert (interrupted["path"], interrupted["age"] >= 3.0) == ("/wedge", True)
         site.log.wait_for("run.recovered", request_id=record["request_id"])
     with Client(site.address) as client:
         assert client.get("/plain").status == 200
@@ -46,7 +49,7 @@ def test_a_wedged_request_is_interrupted_answered_504_and_its_process_serves_on(
 
 
 def test_siblings_are_not_disturbed_and_other_requests_of_the_thread_neither(start: Start) -> None:
-    site = start(request_timeout=0.5, threads=3, processes=1, interrupt_timeout=20)
+    site = start(request_timeout=2.0, threads=3, processes=1, interrupt_timeout=20)
     results: list[int] = []
     slow = threading.Thread(target=lambda: results.append(ask(site, "/wedge?busy")[0]))
     slow.start()
@@ -94,29 +97,26 @@ def test_what_cannot_be_interrupted_is_answered_504_and_its_process_replaced(
         assert client.get("/plain").status == 200
 
 
-def test_a_sibling_gets_the_drains_time_to_finish(start: Start) -> None:
+def test_a_sibling_gets_the_drains_time_to_finish(start: Start, tmp_path: Path) -> None:
+    # T_fire is 6.8 s, for each from its own beginning.
     site = start(
-        request_timeout=1,
+        request_timeout=4,
         threads=2,
         processes=1,
         interrupt_timeout=0,
-        graceful_timeout=10,
+        graceful_timeout=60,
         shutdown_timeout=5,
     )
-    statuses: dict[str, int] = {}
-
-    def note(target: str) -> None:
-        statuses[target] = ask(site, target)[0]
-
-    wedged = threading.Thread(target=note, args=("/wedge?sleep",))
-    wedged.start()
-    site.log.wait_for("pickup.claimed")
-    sibling = threading.Thread(target=note, args=("/sleep?1.5",))
-    threading.Event().wait(1.0)
-    sibling.start()
-    wedged.join(20)
-    sibling.join(20)
-    assert statuses == {"/wedge?sleep": 504, "/sleep?1.5": 200}
+    with Crowd(site, tmp_path) as crowd:
+        wedged = crowd.ask("/wedge?sleep")
+        site.log.wait_for("pickup.claimed")
+        threading.Event().wait(3.0)
+        sibling = crowd.hold()
+        assert wedged.read().status == 504
+        site.log.wait_for("drain.started")
+        assert [answer.status for answer in sibling.read()] == [200]
+        records = [crowd.record_of(client) for client in (wedged, *sibling.clients)]
+        assert records[0]["pid"] == records[1]["pid"]
 
 
 def test_an_interrupted_stream_is_cut_visibly(start: Start) -> None:
@@ -133,7 +133,7 @@ def test_the_time_of_a_slow_upload_is_not_the_applications(start: Start) -> None
     with Client(site.address) as client:
         client.send("POST /input?read HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\n")
         for letter in b"abc":
-            threading.Event().wait(0.5)
+            threading.Event().wait(1.2)
             client.send(bytes([letter]))
         assert client.read().status == 200
 

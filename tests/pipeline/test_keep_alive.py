@@ -16,19 +16,22 @@ from gatekeep import Outcome, Stage
 
 pytestmark = BOTH_BACKENDS
 
+PATIENT = 4.0
+"""Seconds of header-timeout and keep-alive-timeout: who is to be in time can be so on a busy machine, too."""
+
 
 @pytest.fixture(scope="module")
 def site(loop: str) -> Iterator[Site]:
-    """A site that is patient for a second."""
+    """A site that is patient for some seconds."""
     with ExitStack() as stack:
         yield start_site(
             stack,
             loop=loop,
             processes=1,
-            header_timeout=1.0,
+            header_timeout=PATIENT,
             header_max_timeout=0.0,
             header_min_rate=500,
-            keep_alive_timeout=1.0,
+            keep_alive_timeout=PATIENT,
         )
 
 
@@ -49,6 +52,12 @@ def dribble(client: Guest, data: bytes, pause: float) -> None:
         time.sleep(pause)
 
 
+def idle_closed_so_far(site: Site) -> int:
+    """How many connections were closed, when nobody is there whose connection could still be."""
+    wait_until(lambda: site.served.statistics().connections == 0)
+    return site.served.statistics().idle_closed
+
+
 # --- header-timeout
 
 
@@ -63,7 +72,7 @@ def test_a_head_that_dribbles_below_header_min_rate_is_a_408_and_the_end_of_the_
     record = crowd.record_of(client)
     assert (record["outcome"], record["stage"], record["timer"]) == ("refused", "parse", "header-timeout")
     assert (record["action"], record["attempts"], record["status"]) == ("answered", 0, 408)
-    assert record["age"] >= 1.0
+    assert record["age"] >= PATIENT
     assert crowd.noted() == []
     statistics = site.served.statistics()
     assert statistics.requests[Stage.PARSE, Outcome.REFUSED] == statistics.timers["header-timeout"] >= 1
@@ -85,11 +94,11 @@ def test_a_head_that_was_begun_and_goes_no_further_is_a_408_the_first_and_the_se
 def test_a_new_connection_that_says_nothing_is_closed_without_an_answer_and_is_no_request(
     site: Site, crowd: Crowd
 ) -> None:
-    closed = site.served.statistics().idle_closed
-    client = crowd.connect()
+    closed = idle_closed_so_far(site)
     began = time.monotonic()
+    client = crowd.connect()
     assert client.is_closed()
-    assert time.monotonic() - began > 0.5
+    assert time.monotonic() - began > PATIENT / 2
     assert site.served.statistics().idle_closed == closed + 1
     assert not site.log.find(event="request.finished", client=client.name)
 
@@ -97,22 +106,22 @@ def test_a_new_connection_that_says_nothing_is_closed_without_an_answer_and_is_n
 def test_a_head_that_comes_steadily_is_a_408_when_header_max_timeout_is_over(
     crowded: Callable[..., Crowd],
 ) -> None:
-    crowd = crowded(header_timeout=30.0, header_max_timeout=1.0, header_min_rate=1)
+    crowd = crowded(header_timeout=30.0, header_max_timeout=PATIENT, header_min_rate=1)
     client = crowd.connect()
     dribble(client, b"GET /plain HTTP/1.1\r\nHost: " + b"x" * 600, 0.05)
     assert client.read().status == 408
     record = crowd.record_of(client)
-    assert (record["outcome"], record["stage"], record["age"] >= 1.0) == ("refused", "parse", True)
+    assert (record["outcome"], record["stage"], record["age"] >= PATIENT) == ("refused", "parse", True)
 
 
 def test_a_head_above_header_min_rate_is_served_though_it_takes_longer_than_header_timeout(
     crowded: Callable[..., Crowd],
 ) -> None:
-    crowd = crowded(header_timeout=2.0, header_min_rate=10)
+    crowd = crowded(header_timeout=PATIENT, header_min_rate=10)
     client = crowd.connect()
     client.send("GET /plain HTTP/1.1\r\nHost: test\r\nX-Long: ")
     began = time.monotonic()
-    while time.monotonic() - began < 3:
+    while time.monotonic() - began < PATIENT + 1:
         client.send("x" * 40)
         time.sleep(0.1)
     client.send("\r\n\r\n")
@@ -135,7 +144,7 @@ def test_header_timeout_0_waits_for_ever(crowded: Callable[..., Crowd]) -> None:
 def test_an_idle_connection_is_closed_without_a_word_when_keep_alive_timeout_is_over(
     site: Site, crowd: Crowd
 ) -> None:
-    closed = site.served.statistics().idle_closed
+    closed = idle_closed_so_far(site)
     client = crowd.connect()
     assert client.get("/plain").fields.get("connection") != "close"
     assert client.get("/plain").status == 200
@@ -160,14 +169,13 @@ def test_keep_alive_timeout_0_ends_the_connection_after_each_response_and_says_s
 
 
 def test_a_request_that_runs_longer_than_keep_alive_timeout_is_served(crowd: Crowd) -> None:
-    assert crowd.connect().get("/sleep?1.3").status == 200
+    assert crowd.connect().get(f"/sleep?{PATIENT + 0.5}").status == 200
 
 
 def test_open_connections_end_when_they_are_idle_and_are_counted_while_they_are_open(
     site: Site, crowd: Crowd
 ) -> None:
-    wait_until(lambda: site.served.statistics().connections == 0)
-    closed = site.served.statistics().idle_closed
+    closed = idle_closed_so_far(site)
     clients = [crowd.connect() for _ in range(30)]
     assert {client.get("/plain").status for client in clients[::2]} == {200}
     wait_until(lambda: site.served.statistics().idle_closed == closed + 30)

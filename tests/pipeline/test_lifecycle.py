@@ -18,6 +18,7 @@ from client import Client
 from conftest import LOOPS, Site, start_site, wait_until
 from gatekeep import CannotStart, Gateway, Settings, SettingsError, _groups
 from gatekeep._channel import Channel
+from gatekeep.lifecycle import _sleep
 from gatekeep.lifecycle._control import Wish
 from gatekeep.lifecycle._supervisor import Supervisor
 from running import children
@@ -27,10 +28,48 @@ pytestmark = pytest.mark.slow
 
 Start = Callable[..., Site]
 
-SLOW = 4.0
-"""Seconds that a slow import takes. Nobody may wait for nearly as long."""
 
-SLOW_IMPORT = f"time.sleep({SLOW})"
+class SlowImports:
+    """Imports that last until the test lets a process go on. They do not begin before `begin`.
+
+    Args:
+        folder: where the files are that they wait for.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._all, self._some = folder / "all go on", folder / "goes on "
+        self._begun = folder / "waits "
+        self._all.touch()
+        self.text = (
+            f"open({str(self._begun)!r} + str(os.getpid()), 'w').close()\n"
+            f"while not any(map(os.path.exists, [{str(self._all)!r}, {str(self._some)!r} + str(os.getpid())])):\n"
+            "    time.sleep(0.01)\n"
+        )
+
+    def begin(self) -> None:
+        """From now on they last."""
+        self._all.unlink()
+
+    def wait_for(self, pid: int) -> None:
+        """Until that process is in the middle of its import."""
+        wait_until(self._begun.with_name(f"{self._begun.name}{pid}").exists)
+
+    def end(self, pid: int) -> None:
+        """That process goes on."""
+        self._some.with_name(f"{self._some.name}{pid}").touch()
+
+    def end_all(self) -> None:
+        """All go on, also those that come."""
+        self._all.touch()
+
+
+@pytest.fixture
+def slow_imports(tmp_path: Path) -> Iterator[SlowImports]:
+    folder = tmp_path / "imports"
+    folder.mkdir()
+    imports = SlowImports(folder)
+    yield imports
+    imports.end_all()
 
 
 @pytest.fixture
@@ -148,7 +187,8 @@ def test_the_planned_end_of_a_process_disturbs_no_request_that_another_one_is_ab
 
     monkeypatch.setattr(Channel, "has_data", slow_look)
     write_script(script, "v1", "def reload_required(path): time.sleep(0.002)")
-    site = begin(processes=2, threads=2, script_reloading="strict")
+    # A process that gives no sign of life for a while is a reason to take something back, too.
+    site = begin(processes=2, threads=2, script_reloading="strict", deadlock_timeout=0)
     with Traffic(site) as traffic:
         for _ in range(4):
             before = pids(site)
@@ -158,6 +198,7 @@ def test_the_planned_end_of_a_process_disturbs_no_request_that_another_one_is_ab
     assert site.log.find(event="queue.retried", taken_back=True) == []
 
 
+@pytest.mark.timeout(300)
 def test_twenty_reloads_leave_nothing_behind_in_the_gateway(
     begin: Start,
     ask_supervisor: Callable[..., Any],
@@ -205,19 +246,28 @@ def test_twenty_reloads_leave_nothing_behind_in_the_gateway(
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_with_slow_imports_nobody_waits_while_processes_are_replaced(
-    begin: Start, ask_supervisor: Callable[..., Any], script: Path, processes: int
+    begin: Start,
+    ask_supervisor: Callable[..., Any],
+    script: Path,
+    slow_imports: SlowImports,
+    processes: int,
 ) -> None:
-    write_script(script, "v1", SLOW_IMPORT)
+    write_script(script, "v1", slow_imports.text)
     site = begin(processes=processes)
     wait_until(lambda: len(pids(site)) == processes)
+    slow_imports.begin()
     with Traffic(site, pause=0.01) as traffic:
         traffic.wait_for_more()
         before = pids(site)
         ask_supervisor(site, "reload")
+        for number in range(1, processes + 1):
+            successor = site.log.wait_for("process.started", count=processes + number)["pid"]
+            slow_imports.wait_for(successor)
+            traffic.wait_for_everybody()
+            slow_imports.end(successor)
         wait_gone(site, before)
         traffic.wait_for_more()
     expect_untroubled(site, traffic)
-    assert traffic.longest < SLOW * 0.75
 
 
 def test_maximum_requests_at_full_speed(begin: Start) -> None:
@@ -296,12 +346,25 @@ def test_a_script_that_changes_again_while_its_processes_are_replaced(begin: Sta
             write_script(script, f"v{number}", f"time.sleep(0.5)  # {'x' * number}")
             time.sleep(0.3)
         traffic.wait_for_version("v6")
-        wait_until(lambda: {reply.version for reply in traffic.replies[-20:]} == {"v6"}, 40)
+        wait_until(lambda: all_serve(site, traffic, "v6"), 60)
         moment = time.monotonic()
         traffic.wait_for_more(100)
         assert {reply.version for reply in traffic.since(moment)} == {"v6"}
     expect_untroubled(site, traffic)
     _expect_at_most(site, 3)
+
+
+def all_serve(site: Site, traffic: Traffic, version: str) -> bool:
+    """Whether the group has all of its processes, no other lives, and each has answered with that code."""
+    started, ended = (
+        {event["pid"] for event in site.log.find(event=name)}
+        for name in ("process.started", "process.exited")
+    )
+    return (
+        pids(site)
+        == started - ended
+        == {r.pid for r in tuple(traffic.replies) if r.version == version} - ended
+    )
 
 
 def test_strict_runs_nothing_with_code_that_is_outdated(begin: Start, script: Path) -> None:
@@ -363,37 +426,46 @@ def test_a_signal_at_each_daemon_in_turn(begin: Start, number: signal.Signals) -
     expect_untroubled(site, traffic)
 
 
-def test_an_eviction_of_all_at_once_leaves_some_that_serve(begin: Start, script: Path) -> None:
-    write_script(script, "v1", SLOW_IMPORT)
-    site = begin(processes=2)
+def test_an_eviction_of_all_at_once_leaves_some_that_serve(
+    begin: Start, script: Path, slow_imports: SlowImports
+) -> None:
+    write_script(script, "v1", slow_imports.text)
+    site = begin(processes=2, eviction_timeout=60)
     wait_until(lambda: len(pids(site)) == 2)
+    slow_imports.begin()
     with Traffic(site, pause=0.05) as traffic:
         traffic.wait_for_more()
         before = pids(site)
         for pid in before:
             os.kill(pid, signal.SIGUSR1)
+        site.log.wait_for("process.started", count=4)
+        traffic.wait_for_everybody()
+        slow_imports.end_all()
         wait_gone(site, before)
     expect_untroubled(site, traffic)
-    assert traffic.longest < SLOW * 0.75
 
 
 def test_a_successor_that_is_evicted_while_it_starts_does_not_take_its_predecessor_along(
-    begin: Start, ask_supervisor: Callable[..., Any], script: Path
+    begin: Start, ask_supervisor: Callable[..., Any], script: Path, slow_imports: SlowImports
 ) -> None:
     """An application may ignore SIGTERM, so that the process loads to the end before it obeys."""
     site = begin(processes=1)
     (before,) = pids(site)
+    slow_imports.begin()
     ignores = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    write_script(script, "v1", f"{ignores}; {SLOW_IMPORT}")
+    write_script(script, "v1", f"{ignores}\n{slow_imports.text}")
     with Traffic(site, pause=0.05) as traffic:
-        started = site.log.wait_for("process.started", count=2)
-        time.sleep(1.0)
-        ask_supervisor(site, "evict", started["pid"])
-        site.log.wait_for("process.exited", pid=started["pid"])
+        successor = site.log.wait_for("process.started", count=2)["pid"]
+        slow_imports.wait_for(successor)
+        ask_supervisor(site, "evict", successor)
+        traffic.wait_for_everybody()
+        slow_imports.end(successor)
+        site.log.wait_for("process.exited", pid=successor)
+        traffic.wait_for_everybody()
         assert pids(site) == {before}
+        slow_imports.end_all()
         wait_gone(site, {before})
     expect_untroubled(site, traffic)
-    assert traffic.longest < SLOW * 0.75
 
 
 # --- ends
@@ -402,15 +474,17 @@ def test_a_successor_that_is_evicted_while_it_starts_does_not_take_its_predecess
 def test_a_request_that_outlasts_the_window_is_cut_after_shutdown_timeout_and_told(
     begin: Start, ask_supervisor: Callable[..., Any]
 ) -> None:
-    site = begin(processes=1, threads=2, graceful_timeout=1, shutdown_timeout=1)
+    site = begin(processes=1, threads=2, graceful_timeout=3, shutdown_timeout=3)
     with Client(site.address) as client, Traffic(site, kept=2, new=0) as traffic:
         client.send("GET /long?sleep=60 HTTP/1.1\r\nHost: t\r\n\r\n")
-        wait_until(lambda: site.served.statistics().standing == 0 and len(traffic.replies) > 20)
+        request = site.log.wait_for("parse.finished", path="/long")["request_id"]
+        site.log.wait_for("pickup.claimed", request_id=request)
+        traffic.wait_for_more()
         before = pids(site)
         began = time.monotonic()
         ask_supervisor(site, "reload")
         assert client.read().status == 502
-        assert time.monotonic() - began >= 1.9
+        assert time.monotonic() - began >= 5.9
         wait_gone(site, before)
     assert traffic.failures == []
     lost = site.log.wait_for("process.lost_request")
@@ -432,7 +506,7 @@ def test_each_planned_end_runs_atexit_functions_and_waits_for_no_thread_of_the_a
     ends = tmp_path / "ends"
     write_script(script, "v1", LINGERS.format(path=str(ends)))
     with ExitStack() as stack:
-        site = start_site(stack, str(script), processes=1, script_reloading="on", maximum_requests=200)
+        site = start_site(stack, str(script), processes=1, script_reloading="on", maximum_requests=1000)
 
         def end_by(how: Callable[[int], object]) -> None:
             (pid,) = pids(site)
@@ -440,11 +514,13 @@ def test_each_planned_end_runs_atexit_functions_and_waits_for_no_thread_of_the_a
             site.log.wait_for("process.exited", pid=pid, end="exit status 0")
             wait_until(lambda: len(pids(site)) == 1)
 
-        with Traffic(site, kept=2, new=1, pause=0.02) as traffic:
+        with Traffic(site, kept=2, new=1, pause=0.05) as traffic:
             end_by(lambda pid: ask_supervisor(site, "reload"))
             end_by(lambda pid: os.kill(pid, signal.SIGUSR1))
             end_by(lambda pid: os.kill(pid, signal.SIGTERM))
             end_by(lambda pid: write_script(script, "v22", LINGERS.format(path=str(ends))))
+        expect_untroubled(site, traffic)
+        with Traffic(site, kept=6, new=0, query="sleep=0&{}") as traffic:
             end_by(lambda pid: None)  # maximum-requests
         expect_untroubled(site, traffic)
     assert {event["trigger"] for event in site.log.find(event="process.exited")} == {
@@ -486,7 +562,12 @@ def test_who_kills_the_only_process_again_and_again_loses_what_it_runs_and_nothi
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_idle_processes_end_and_the_next_request_starts_one(begin: Start, processes: int) -> None:
+def test_idle_processes_end_and_the_next_request_starts_one(
+    begin: Start, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        _sleep, "CROWDED", 3.0
+    )  # else another one is woken where the first is slow to claim the request
     site = begin(processes=processes, inactivity_timeout=0.7)
     for turn in range(1, 3):
         site.log.wait_for("group.sleeping", asleep=processes, count=turn)
@@ -523,10 +604,10 @@ def test_a_request_that_came_before_the_last_process_was_sent_to_sleep_wakes_one
     begin: Start, ask_supervisor: Callable[..., Any], supervisors: dict[Any, Supervisor]
 ) -> None:
     """Between the process's wish and the gateway's order both can have news for the other."""
-    site = begin(processes=1, threads=1, queue_timeout=15)
+    site = begin(processes=1, threads=1, queue_timeout=40)
     answers: list[int] = []
     askers = [
-        threading.Thread(target=lambda: answers.append(ask(site, "sleep=0.7")[0])),
+        threading.Thread(target=lambda: answers.append(ask(site, "sleep=4")[0])),
         threading.Thread(target=lambda: answers.append(ask(site)[0])),
     ]
     askers[0].start()
@@ -536,7 +617,7 @@ def test_a_request_that_came_before_the_last_process_was_sent_to_sleep_wakes_one
     (child,) = supervisors[site.gateway._groups[0].group]._children.values()
     ask_supervisor(site, "said_wish", child, Wish("inactivity-timeout", "nothing to do"))
     for asker in askers:
-        asker.join(40)
+        asker.join(60)
     assert answers == [200, 200]
 
 
@@ -566,7 +647,7 @@ def test_an_import_that_always_fails_ends_the_gateway_soon(
     began = time.monotonic()
     with pytest.raises(CannotStart, match="ValueError: always"):
         begin(processes=1)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 40
 
 
 def test_several_processes_that_fail_together_are_one_try(begin: Start, script: Path, tmp_path: Path) -> None:
@@ -590,10 +671,10 @@ def test_an_import_that_hangs_is_ended_and_tried_again_and_the_log_names_the_lin
     hangs = FAILS_ONCE.format(flag=str(tmp_path / "flag"), fails="time.sleep(600)  # HERE")
     write_script(script, "v1", hangs)
     line = next(n for n, text in enumerate(script.read_text().splitlines(), 1) if "# HERE" in text)
-    site = begin(processes=1, startup_timeout=2)
+    site = begin(processes=1, startup_timeout=8)
     assert ask(site)[0] == 200
     (expired,) = site.log.find(event="process.start_expired")
-    assert (expired["timer"], expired["age"] >= 1.9) == ("startup-timeout", True)
+    assert (expired["timer"], expired["age"] >= 7.9) == ("startup-timeout", True)
     assert f'"{script}", line {line} in <module>' in expired["stacks"]
     first, second = site.log.find(event="process.started")
     assert first["pid"] == expired["pid"] != second["pid"]
@@ -602,14 +683,14 @@ def test_an_import_that_hangs_is_ended_and_tried_again_and_the_log_names_the_lin
 def test_new_code_that_hangs_when_it_is_loaded_leaves_the_old_one_serving(
     begin: Start, script: Path, tmp_path: Path
 ) -> None:
-    site = begin(processes=1, startup_timeout=5)
+    site = begin(processes=1, startup_timeout=10)
     with Traffic(site) as traffic:
         traffic.wait_for_more()
         hangs = FAILS_ONCE.format(flag=str(tmp_path / "flag"), fails="time.sleep(600)")
         write_script(script, "v2", hangs)
         traffic.wait_for_version("v2")
     assert traffic.failures == []
-    assert traffic.longest < 5
+    assert traffic.longest < 10
     assert len(site.log.find(event="process.start_expired")) == 1
 
 
@@ -632,9 +713,10 @@ def test_a_group_that_cannot_start_again_says_so_at_once_and_recovers_by_itself(
         began = time.monotonic()
         answer = client.get("/")
         assert time.monotonic() - began < 10
+        host, port = client.socket.getsockname()
     assert answer.status == 503
     assert 1 <= int(answer.fields["retry-after"]) <= 32
-    record = site.record("/", status=503)
+    record = site.record("/", client=f"{host}:{port}")
     assert (record["outcome"], record["stage"]) == ("shed", "admit")
     site.log.wait_for("process.started", count=3)
     write_script(script, "v3", "# the database is back")

@@ -161,6 +161,7 @@ def test_a_refused_head_has_no_body(site: Site, client: Client) -> None:
 # --- bodies that are too large
 
 
+@pytest.mark.usefixtures("patient_discards")
 def test_a_client_that_sends_far_too_much_reads_its_413(site: Site) -> None:
     body = b"x" * 8_000_000
     head = request("POST /count HTTP/1.1", f"Content-Length: {len(body)}")
@@ -172,6 +173,7 @@ def test_a_client_that_sends_far_too_much_reads_its_413(site: Site) -> None:
             assert client.is_closed()
 
 
+@pytest.mark.usefixtures("patient_discards")
 def test_a_chunked_body_is_refused_where_it_exceeds_the_limit(site: Site, client: Client) -> None:
     chunk = b"%x\r\n" % 100_000 + b"x" * 100_000 + b"\r\n"
     head = request("POST /count HTTP/1.1", "Transfer-Encoding: chunked")

@@ -40,11 +40,12 @@ def shared(loop: str) -> Iterator[Site]:
 
 @pytest.fixture
 def crowds(start: Start, tmp_path: Path) -> Iterator[Callable[..., Crowd]]:
-    """Make sites with probes, and their clients."""
+    """Make sites with probes, and their clients. No process is suspected for its silence: a busy machine silences them, too."""
     with ExitStack() as stack:
 
         def make(**options: Any) -> Crowd:
-            return stack.enter_context(Crowd(start(**(PATHS | HURRY | options)), tmp_path))
+            options = PATHS | HURRY | {"deadlock_timeout": 0} | options
+            return stack.enter_context(Crowd(start(**options), tmp_path))
 
         yield make
 
@@ -302,10 +303,10 @@ def test_processes_that_were_stopped_are_suspected_and_no_readiness_until_they_g
     wait_until(lambda: len(site.served.statistics().processes) == 2)
     pids = site.served.statistics().processes
     try:
-        for number, pid in enumerate(pids, 1):
-            assert probe(site.address, "/readyz").status == 200, "one is enough"
+        for pid in pids:
+            wait_until(lambda: probe(site.address, "/readyz").status == 200)  # one is enough
             os.kill(pid, signal.SIGSTOP)
-            site.log.wait_for("process.suspect", count=number)
+            site.log.wait_for("process.suspect", pid=pid)
         body = wait_unready(site.address, "no ready process gives a sign of life")
         assert (body["groups"]["default"]["ready"], body["groups"]["default"]["suspect"]) == (0, 2)
     finally:

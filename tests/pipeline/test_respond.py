@@ -15,6 +15,8 @@ import pytest
 
 from client import Client
 from conftest import Site, start_site, wait_until
+from crowd import Crowd
+from gatekeep._channel import Channel
 
 
 @pytest.fixture
@@ -90,12 +92,13 @@ def test_http_1_0_is_kept_alive_only_when_it_asks(client: Client) -> None:
     assert client.is_closed()
 
 
-def test_each_block_is_sent_when_it_is_produced(client: Client) -> None:
-    client.send("GET /slow-generator?0.3 HTTP/1.1\r\nHost: test\r\n\r\n")
-    first = b""
-    while b"0\n" not in first:
-        first += client.socket.recv(1000)
-    assert b"4\n" not in first
+def test_each_block_is_sent_when_it_is_produced(crowd: Crowd) -> None:
+    gate = crowd.gate()
+    for framing in ("chunked", "length"):
+        client = crowd.ask(f"/end-badly?{framing},late,{gate}-{framing}")
+        client.read_until(b"first")
+        gate.with_name(f"{gate.name}-{framing}").touch()
+        client.read_until(b"late")
 
 
 def test_pipelined_requests_are_answered_in_order(client: Client) -> None:
@@ -208,6 +211,8 @@ def test_storms_of_connects_and_resets_leave_no_descriptor_and_an_idle_loop(site
 
     with Client(site.address) as client:
         client.get("/plain")
+    # A process that starts in another's place has descriptors in the gateway, too.
+    wait_until(lambda: len(site.served.statistics().processes) == 2)
     wait_until(lambda: site.served.statistics().connections == 0)
     before = descriptors()
     for number in range(300):
@@ -226,15 +231,18 @@ def test_storms_of_connects_and_resets_leave_no_descriptor_and_an_idle_loop(site
 
 
 def test_what_was_pipelined_behind_a_request_whose_client_has_gone_never_runs(
-    site: Site, client: Client, tmp_path: Path
+    site: Site, crowd: Crowd, tmp_path: Path
 ) -> None:
-    mark = tmp_path / "mark"
+    mark, gate = tmp_path / "mark", crowd.gate()
     behind = f"GET /mark?{mark} HTTP/1.1\r\nHost: test\r\n\r\n" * 3
-    client.send("GET /sleep?0.4 HTTP/1.1\r\nHost: test\r\n\r\n" + behind)
-    time.sleep(0.2)
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    client.close()
-    assert site.record("/sleep")["outcome"] == "client_gone"
+    claimed = len(site.log.find(event="pickup.claimed"))
+    client = crowd.connect()
+    name = client.name
+    client.send(f"GET /hold?{gate} HTTP/1.1\r\nHost: test\r\n\r\n" + behind)
+    site.log.wait_for("pickup.claimed", count=claimed + 1)
+    client.break_off()
+    assert site.log.wait_for("request.finished", client=name)["outcome"] == "client_gone"
+    gate.touch()
     wait_until(lambda: site.served.statistics().connections == 0)
     assert not mark.exists()
 
@@ -242,21 +250,29 @@ def test_what_was_pipelined_behind_a_request_whose_client_has_gone_never_runs(
 def test_a_half_closed_client_that_does_not_read_costs_nothing(
     site: Site, loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gatekeep._channel import Channel
-
     sends = 0
+    is_full = False
     original = Channel.send_nowait
 
     def counted(channel: Channel, data: bytes | memoryview) -> memoryview | None:
-        nonlocal sends
+        nonlocal sends, is_full
         sends += 1
-        return original(channel, data)
+        rest = original(channel, data)
+        is_full = bool(rest)
+        return rest
 
+    def stands_still() -> bool:
+        """All is in the spool, all buffers on the way to the client are full, and that for a moment."""
+        before = sends
+        time.sleep(0.3)
+        return is_full and sends == before and not site.gateway._groups[0].group._claimed
+
+    monkeypatch.setattr(Channel, "send_nowait", counted)
     with Client(site.address) as client:
         client.send("GET /big?50000000 HTTP/1.1\r\nHost: test\r\n\r\n")
         client.socket.shutdown(socket.SHUT_WR)
-        time.sleep(0.5)  # until all buffers on the way are full
-        monkeypatch.setattr(Channel, "send_nowait", counted)
+        wait_until(stands_still)  # where it looks again and again it never does
+        before = sends
         time.sleep(0.3)
-        assert sends < 20, "it looks again and again"
+        assert sends - before < 20
         assert client.read().complete

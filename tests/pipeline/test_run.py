@@ -95,7 +95,7 @@ def test_close_is_called_exactly_once(client: Client, tmp_path, script: str) -> 
     client.get(f"/{script}?{mark}")
     with Client(client.socket.getpeername()) as another:
         another.get("/plain")
-    wait_until(lambda: mark.exists())
+    wait_until(lambda: mark.exists() and mark.read_text() != "")
     assert mark.read_text() == "closed\n"
 
 
@@ -106,7 +106,7 @@ def test_close_is_called_when_the_client_goes_away_in_the_middle(
     client.send(f"GET /tracked-endless?{mark} HTTP/1.1\r\nHost: test\r\n\r\n")
     assert client.socket.recv(1000)
     client.close()
-    wait_until(lambda: mark.exists())
+    wait_until(lambda: mark.exists() and mark.read_text() != "")
     assert mark.read_text() == "closed\n"
     assert site.record("/tracked-endless")["outcome"] == "client_gone"
 

@@ -35,8 +35,10 @@ MODULE, USER, KIND, AUTHORIZATION, GROUP, SCRIPT_NAME = range(6)
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Path:
-    return tmp_path / "script.py"
+def script(tmp_path: Path) -> Iterator[Path]:
+    """Where a test's script is. What hangs in it may do so until the test is over."""
+    yield tmp_path / "script.py"
+    (tmp_path / "script.py.end").touch()
 
 
 @pytest.fixture
@@ -123,10 +125,11 @@ def test_a_script_that_does_not_load_refuses_until_it_does(
 
 def test_a_script_that_hangs_costs_its_request_and_no_other(start: Start, script: Path) -> None:
     script.write_text(
-        "import time\ndef allow_access(environ, host):\n"
-        "    if environ['PATH_INFO'] == '/hang': time.sleep(4)\n    return True\n"
+        "import os, time\ndef allow_access(environ, host):\n"
+        "    while environ['PATH_INFO'] == '/hang' and not os.path.exists(__file__ + '.end'): time.sleep(0.01)\n"
+        "    return True\n"
     )
-    site = start(access_script=str(script), script_timeout=0.5)
+    site = start(access_script=str(script), script_timeout=3)
     with Client(site.address) as hanging:
         hanging.send("GET /hang HTTP/1.1\r\nHost: test\r\n\r\n")
         assert ask(site).status == 200

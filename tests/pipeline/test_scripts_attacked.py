@@ -87,7 +87,7 @@ def test_a_script_that_hangs_in_all_its_threads_refuses_nobody_elsewhere(
     (tmp_path / "users.py").write_text(CHECK)
     layer = Layer(
         "",
-        {"app": "apps:echo", "python_path": [str(TESTS)], "bind": "127.0.0.1:0", "script_timeout": 0.3},
+        {"app": "apps:echo", "python_path": [str(TESTS)], "bind": "127.0.0.1:0", "script_timeout": 3},
         {},
         [
             {"path": "/hangs", "access_script": str(script)},
@@ -396,7 +396,7 @@ def test_groups_that_are_made_one_by_one_cost_no_other_request(
         f"    if environ['PATH_INFO'] == '/bad':\n        {body}\n    yield 'staff'\n"
     )
     site = start_on_each_loop(
-        auth_script=str(script), group_script=str(script), require_groups=["staff"], script_timeout=1
+        auth_script=str(script), group_script=str(script), require_groups=["staff"], script_timeout=3
     )
     with Client(site.address) as bad:
         bad.send(f"GET /bad HTTP/1.1\r\nHost: test\r\n{basic('a')}\r\n\r\n")

@@ -61,7 +61,7 @@ class Slow:
 def test_twenty_slow_uploads_and_twenty_slow_downloads_hold_up_nobody_behind_a_single_worker(
     crowded: Callable[..., Crowd],
 ) -> None:
-    crowd = crowded()
+    crowd = crowded(body_timeout=600.0, response_socket_timeout=600.0)
     site = crowd.site
     slow = Slow(crowd, 20)
     with slow.dribbling():
@@ -86,7 +86,7 @@ FRAMINGS = {"length": "1.1", "chunked": "1.1", "close": "1.0"}
 def test_a_client_that_stops_reading_is_cut_off_visibly_long_after_its_worker_was_free(
     crowded: Callable[..., Crowd],
 ) -> None:
-    crowd = crowded(response_socket_timeout=2.0)
+    crowd = crowded(response_socket_timeout=8.0)
     site = crowd.site
     clients = {
         framing: crowd.ask(f"/stream?{framing},20000000", version=version)
@@ -100,7 +100,7 @@ def test_a_client_that_stops_reading_is_cut_off_visibly_long_after_its_worker_wa
         record = crowd.record_of(client)
         assert (record["outcome"], record["stage"]) == ("client_gone", "respond")
         assert (record["timer"], record["action"]) == ("response-socket-timeout", "dropped")
-        assert record["age"] >= 2.0
+        assert record["age"] >= 8.0
     assert site.served.statistics().timers == {"response-socket-timeout": 3}
     for framing, client in clients.items():
         answer = client.read()
@@ -112,8 +112,11 @@ def test_what_a_client_that_was_cut_off_asks_next_is_not_answered_inside_the_res
     crowded: Callable[..., Crowd],
 ) -> None:
     crowd = crowded(response_socket_timeout=1.0)
-    client = crowd.ask("/stream?length,20000000")
-    client.send(f"GET /note?{crowd.notes},ran HTTP/1.1\r\nHost: test\r\n\r\n")
+    client = crowd.connect()
+    client.send(
+        "GET /stream?length,20000000 HTTP/1.1\r\nHost: test\r\n\r\n"
+        f"GET /note?{crowd.notes},ran HTTP/1.1\r\nHost: test\r\n\r\n"
+    )
     crowd.site.log.wait_for("respond.stalled")
     wait_until(lambda: crowd.site.served.statistics().connections == 0 or bool(crowd.noted()))
     assert crowd.noted() == [], "its answer would be taken for a piece of the first one's"
@@ -142,11 +145,11 @@ def test_a_client_that_stops_reading_holds_a_worker_no_longer_where_there_is_no_
 
 def test_a_client_that_reads_a_little_now_and_then_is_not_cut_off(crowded: Callable[..., Crowd]) -> None:
     """Each sip makes room for a write."""
-    crowd = crowded(response_socket_timeout=2.0, response_spool_size=0)
+    crowd = crowded(response_socket_timeout=5.0, response_spool_size=0)
     client = crowd.ask("/big?50000000")
     with dribbled(client, 500_000):
         crowd.site.log.wait_for("run.answered")
-        threading.Event().wait(3)
+        threading.Event().wait(6)
         assert not crowd.site.log.find(event="respond.stalled")
     answer = client.read()
     assert (len(answer.body), answer.complete) == (50_000_000, True)

@@ -14,6 +14,9 @@ from gatekeep import Outcome, Stage
 
 pytestmark = BOTH_BACKENDS
 
+TIMEOUT = 4.0
+"""Seconds of queue-timeout: who is to be picked up in time is so on a busy machine, too."""
+
 
 # --- queue-timeout
 
@@ -21,7 +24,7 @@ pytestmark = BOTH_BACKENDS
 def test_a_request_is_a_504_at_the_deadline_while_the_worker_is_busy_and_never_runs(
     crowded: Callable[..., Crowd],
 ) -> None:
-    crowd = crowded(queue_timeout=1.0)
+    crowd = crowded(queue_timeout=TIMEOUT)
     hold = crowd.hold()
     clients = [crowd.note("late") for _ in range(3)]
     assert [client.read().status for client in clients] == [504, 504, 504]
@@ -34,7 +37,7 @@ def test_a_request_is_a_504_at_the_deadline_while_the_worker_is_busy_and_never_r
             "queue-timeout",
         )
         assert (record["action"], record["attempts"], record["pid"]) == ("answered", 1, 0)
-        assert record["age"] >= 1.0
+        assert record["age"] >= TIMEOUT
         assert (
             crowd.site.log.wait_for("queue.expired", request_id=record["request_id"])["age"] == record["age"]
         )
@@ -54,11 +57,11 @@ def expect_only(crowd: Crowd, names: list[str]) -> None:
 def test_with_pickup_a_request_is_a_504_when_a_worker_finds_it_too_old_and_not_before(
     crowded: Callable[..., Crowd],
 ) -> None:
-    crowd = crowded(queue_timeout=1.0, queue_shed="pickup")
+    crowd = crowded(queue_timeout=TIMEOUT, queue_shed="pickup")
     hold = crowd.hold()
     clients = [crowd.note("late") for _ in range(3)]
     crowd.wait_standing(3)
-    wait_until(lambda: crowd.site.served.statistics().oldest > 1.5)
+    wait_until(lambda: crowd.site.served.statistics().oldest > TIMEOUT + 0.5)
     assert not any(client.has_answer() for client in clients)
     assert hold.read()[0].status == 200
     assert [client.read().status for client in clients] == [504, 504, 504]
@@ -70,7 +73,7 @@ def test_with_pickup_a_request_is_a_504_when_a_worker_finds_it_too_old_and_not_b
             "queue-timeout",
         )
         assert (record["action"], record["attempts"]) == ("answered", 1)
-        assert record["age"] >= 1.0
+        assert record["age"] >= TIMEOUT
         assert crowd.site.log.wait_for("pickup.discarded", level="warning", request_id=record["request_id"])
     assert crowd.site.served.statistics().requests[Stage.PICKUP, Outcome.QUEUE_TIMEOUT] == 3
     assert crowd.site.served.statistics().timers == {"queue-timeout": 3}
@@ -80,8 +83,8 @@ def test_with_pickup_a_request_is_a_504_when_a_worker_finds_it_too_old_and_not_b
 def test_a_request_that_is_picked_up_within_queue_timeout_may_run_longer_than_that(
     crowded: Callable[..., Crowd],
 ) -> None:
-    crowd = crowded(queue_timeout=1.0)
-    client = crowd.ask("/sleep?1.5")
+    crowd = crowded(queue_timeout=TIMEOUT)
+    client = crowd.ask(f"/sleep?{TIMEOUT + 0.5}")
     assert client.read().status == 200
     assert crowd.record_of(client)["outcome"] == "served"
 
@@ -89,7 +92,7 @@ def test_a_request_that_is_picked_up_within_queue_timeout_may_run_longer_than_th
 def test_queue_timeout_counts_from_the_first_offer_although_the_request_was_offered_again(
     crowded: Callable[..., Crowd],
 ) -> None:
-    crowd = crowded(queue_timeout=5.0)
+    crowd = crowded(queue_timeout=8.0)
     with stranger(crowd.site) as listener:
         client = crowd.note("late")
         hop = listener.accept()[0]
@@ -99,13 +102,13 @@ def test_queue_timeout_counts_from_the_first_offer_although_the_request_was_offe
             assert client.read().status == 504
     record = crowd.record_of(client)
     assert (record["outcome"], record["stage"], record["attempts"]) == ("queue_timeout", "queue", 2)
-    assert 5.0 <= record["age"] < 9.0, "not five seconds from the second offer on"
+    assert 8.0 <= record["age"] < 12.0, "not eight seconds from the second offer on"
 
 
 def test_queue_timeout_counts_on_while_the_process_is_killed_and_replaced(
     crowded: Callable[..., Crowd],
 ) -> None:
-    crowd = crowded(queue_timeout=5.0)
+    crowd = crowded(queue_timeout=8.0)
     site = crowd.site
     first = crowd.hold()
     crowd.ask(f"/hold?{crowd.gate()}")  # the second process runs it, or finds it too old
@@ -119,7 +122,7 @@ def test_queue_timeout_counts_on_while_the_process_is_killed_and_replaced(
     assert client.read().status == 504
     record = crowd.record_of(client)
     assert (record["outcome"], record["timer"]) == ("queue_timeout", "queue-timeout")
-    assert 5.0 <= record["age"] < 9.0, "not five seconds from the second process on"
+    assert 8.0 <= record["age"] < 12.0, "not eight seconds from the second process on"
     assert crowd.noted() == []
 
 
@@ -199,7 +202,7 @@ def test_a_client_that_has_half_closed_gets_its_answer_if_it_is_picked_up_soon(
 def test_a_client_that_has_half_closed_before_its_request_was_offered_is_served_by_an_idle_worker(
     crowded: Callable[..., Crowd],
 ) -> None:
-    crowd = crowded()
+    crowd = crowded(client_gone_delay=5.0)
     for number in range(20):
         client = crowd.connect()
         client.send(f"GET /note?{crowd.notes},{number} HTTP/1.1\r\nHost: test\r\n\r\n")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import anyio
@@ -15,7 +16,7 @@ from gatekeep._host import Clock
 from gatekeep.lifecycle._child import Child
 
 CROWDED = 0.1
-"""Seconds that a request may wait for a worker before a process that sleeps is woken for it."""
+"""Seconds that a request may wait for a worker, though there is a process, before another one that sleeps is woken for it."""
 
 
 class Sleep:
@@ -31,6 +32,7 @@ class Sleep:
         self._is_starting = is_starting
         self._sleepers: list[Child] = []
         self._is_waking = self._is_watching = False
+        self._ready_at = -math.inf
 
     def lie_down(self, child: Child, tasks: TaskGroup) -> int:
         """The process goes, and its seat stays empty until a request wants it. Returns how many are empty.
@@ -60,6 +62,10 @@ class Sleep:
         """The process that was woken is on its way, or could not be started."""
         self._is_waking = False
 
+    def ready(self) -> None:
+        """A process takes requests from now on: for how long they have waited for it is no sign that there are many."""
+        self._ready_at = self._clock.now()
+
     def end(self) -> None:
         """The group stops: nobody sleeps on."""
         for child in self._sleepers:
@@ -70,7 +76,7 @@ class Sleep:
     def _wake(self, tasks: TaskGroup) -> None:
         """A request was offered, or waits: one seat is filled if no process is ready, or the wait is long."""
         now = self._clock.now()
-        is_crowded = now - self._group.oldest_offer(now) > CROWDED
+        is_crowded = now - max(self._group.oldest_offer(now), self._ready_at) > CROWDED
         if (self._group.is_ready() and not is_crowded) or self._is_waking or self._is_starting():
             if not self._is_watching:
                 self._is_watching = True

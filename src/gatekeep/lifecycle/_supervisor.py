@@ -473,6 +473,7 @@ class Supervisor:
         child.liveness.ready(now)
         child.recycle = Recycle(draw_limits(self._settings, self._chance()), now)
         self._starts.ready()
+        self._sleep.ready()
         if child.is_serving:
             self._group.process_ready(child.pid)
         if (last := self._last) is not None:

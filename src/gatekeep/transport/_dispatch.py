@@ -302,9 +302,9 @@ class _Claim:
             record.pid, record.thread, stamp = hop.pid, hop.go.thread, hop.go.stamp
             record.claimed = stamp if stamp > record.written else record.written
             record.stage = _RUN
+            dispatch.group.claimed(hop)
             if dispatch.says_debug:
                 dispatch.log.debug("pickup.claimed", request_id=request_name(record.number), pid=hop.pid)
-            dispatch.group.claimed(hop)
         else:
             dispatch.release(hop)
         if dispatch.entrance.admission.waiting:

@@ -421,8 +421,10 @@ class Front:
         if self._says_debug:
             name = request_name(record.number)
             self._log.debug("respond.finished", request_id=name, bytes_out=record.body_out)
-        self._counters.in_flight -= 1
         self._counters.count(record)
+        self._counters.in_flight -= (
+            1  # another thread may ask: what is not in flight any more has been counted
+        )
         if is_probe:  # they come every few seconds for ever
             if self._says_debug:
                 self._log.debug("request.finished", **record.fields())
