@@ -23,7 +23,7 @@ from gatekeep.transport._wire import Kind
 @pytest.fixture
 def crowded(start: Callable[..., Site], tmp_path: Path) -> Iterator[Callable[..., Crowd]]:
     """Make a site of two workers in each of two processes."""
-    with crowds(start, tmp_path, processes=2, threads=2, connect_timeout=60) as make:
+    with crowds(start, tmp_path, processes=2, threads=2, connect_timeout=600, queue_timeout=600) as make:
         yield make
 
 
