@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import signal
 import socket
 import subprocess
@@ -33,7 +34,7 @@ STOPPED_WITHIN = 40.0
 # A daemon process whose gateway has gone ends by itself.
 ORPHANS_GONE_WITHIN = 20.0
 # All that it said is read at once, where the threads that read it get a core.
-READ_WITHIN = 10.0
+READ_WITHIN = 20.0
 
 # What would change the settings behind the test's back.
 _SETTINGS_FROM_ENVIRONMENT = ("PORT", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "NOTIFY_SOCKET", "LISTEN_FDS")
@@ -97,6 +98,7 @@ class Served:
         )
         assert self.process.stdout
         assert self.process.stderr
+        self._streams = self.process.stdout, self.process.stderr
         self._readers = [
             self._read_in_thread(self.process.stdout, self._take_line),
             self._read_in_thread(self.process.stderr, self._errors.append),
@@ -289,8 +291,11 @@ class Served:
 
     def _finish_reading(self) -> None:
         """Wait for the end of both streams, which an orphan may hold open."""
-        for reader in self._readers:
-            reader.join(READ_WITHIN)
+        for stream, reader in zip(self._streams, self._readers, strict=True):
+            reader.join(2.0)
+            deadline = time.monotonic() + READ_WITHIN
+            while reader.is_alive() and _has_more(stream) and time.monotonic() < deadline:
+                reader.join(0.1)
 
 
 @contextmanager
@@ -374,6 +379,14 @@ def _matches(event: Event, name: str, fields: Mapping[str, Any]) -> bool:
     return event.get("event") == name and all(
         key in event and event[key] == value for key, value in fields.items()
     )
+
+
+def _has_more(stream: IO[str]) -> bool:
+    """Whether there is something to read, or the end."""
+    try:
+        return bool(select.select([stream], [], [], 0)[0])
+    except ValueError:
+        return False  # it has been read to its end, and closed
 
 
 def _is_daemon(pid: int) -> bool:
