@@ -511,7 +511,7 @@ def test_each_planned_end_runs_atexit_functions_and_waits_for_no_thread_of_the_a
         def end_by(how: Callable[[int], object]) -> None:
             (pid,) = pids(site)
             how(pid)
-            site.log.wait_for("process.exited", pid=pid, end="exit status 0")
+            site.log.wait_for("process.exited", pid=pid, end="exit status 0", timeout=100)
             wait_until(lambda: len(pids(site)) == 1)
 
         with Traffic(site, kept=2, new=1, pause=0.05) as traffic:
