@@ -99,6 +99,21 @@ def test_close_is_called_exactly_once(client: Client, tmp_path, script: str) -> 
     assert mark.read_text() == "closed\n"
 
 
+@pytest.mark.parametrize("body", [b"", b"a", b"ab"])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_a_close_that_raises_is_logged_and_the_response_is_whole(
+    site: Site, client: Client, body: bytes, version: str
+) -> None:
+    answer = client.get(f"/close-raises?{body.decode()}", version=version)
+    assert (answer.status, answer.body, answer.complete) == (200, body, True)
+    record = site.record("/close-raises", protocol=f"HTTP/{version}")
+    assert record["outcome"] == "served"
+    said = site.log.wait_for("run.failed", request_id=record["request_id"])
+    assert (said["reason"], "in close" in said["traceback"]) == ("ValueError: raised by close", True)
+    if version == "1.1":
+        assert client.get("/plain").body == b"ok"
+
+
 def test_close_is_called_when_the_client_goes_away_in_the_middle(
     site: Site, client: Client, tmp_path
 ) -> None:
