@@ -321,6 +321,15 @@ def _read_then_raise(environ, start_response, _):
     return [b"all read"]
 
 
+def _read_swallowed(environ, start_response, _):
+    try:
+        environ["wsgi.input"].read()
+    except OSError:
+        pass
+    _ok(start_response)
+    return [b"never mind"]
+
+
 def _ignore_body(environ, start_response, _):
     _ok(start_response)
     return [b"ignored"]

@@ -168,6 +168,29 @@ def test_without_buffering_a_body_that_stops_short_is_an_error_to_the_applicatio
     assert site.log.wait_for("run.input_lost", request_id=record["request_id"])
 
 
+@pytest.mark.parametrize(
+    ("framing", "sent", "rest"),
+    [
+        ("Content-Length: 100", "abc", ""),
+        ("Transfer-Encoding: chunked", "3\r\nabc\r\n", ""),
+        ("Transfer-Encoding: chunked", "3\r\nabc\r\n", "no size\r\n"),
+    ],
+    ids=["cut", "chunks cut", "malformed"],
+)
+def test_without_buffering_what_an_application_makes_of_half_a_body_is_not_passed_on(
+    start, framing: str, sent: str, rest: str
+) -> None:
+    site = start(request_buffering=False)
+    for number in range(10):
+        with Client(site.address) as client:
+            client.send(f"POST /read-swallowed?{number} HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n{sent}")
+            wait_until(lambda: len(site.log.find(event="pickup.claimed")) > number)  # noqa: B023
+            client.send(rest)
+            client.socket.shutdown(1)
+            assert client.read().status == 400
+            assert client.is_closed()
+
+
 def test_a_file_wrapper_is_sent_whole_without_being_read_into_memory(client: Client) -> None:
     answer = client.get("/file?30000000")
     assert (len(answer.body), answer.complete) == (30_000_000, True)
