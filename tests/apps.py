@@ -231,6 +231,24 @@ def _tracked_raises(environ, start_response, mark):
     return Tracked(blocks(), mark)
 
 
+class Unclosable:
+    """An iterable whose `close()` raises."""
+
+    def __init__(self, blocks):
+        self.blocks = blocks
+
+    def __iter__(self):
+        return iter(self.blocks)
+
+    def close(self):
+        raise ValueError("raised by close")
+
+
+def _close_raises(environ, start_response, text):
+    _ok(start_response)
+    return Unclosable([letter.encode() for letter in text])
+
+
 def _tracked_endless(environ, start_response, mark):
     def blocks():
         while True:
@@ -301,6 +319,15 @@ def _read_then_raise(environ, start_response, _):
     environ["wsgi.input"].read()
     _ok(start_response)
     return [b"all read"]
+
+
+def _read_swallowed(environ, start_response, _):
+    try:
+        environ["wsgi.input"].read()
+    except OSError:
+        pass
+    _ok(start_response)
+    return [b"never mind"]
 
 
 def _ignore_body(environ, start_response, _):

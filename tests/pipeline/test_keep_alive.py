@@ -154,6 +154,23 @@ def test_an_idle_connection_is_closed_without_a_word_when_keep_alive_timeout_is_
     assert [record["outcome"] for record in records] == ["served", "served"]
 
 
+def test_the_line_end_that_old_clients_send_behind_a_body_leaves_the_connection_idle(
+    site: Site, crowd: Crowd
+) -> None:
+    closed = site.served.statistics().idle_closed
+    clients = [crowd.connect() for _ in range(2)]
+    for client, pause in zip(clients, (0, 0.1), strict=True):
+        client.send("POST /plain HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\nab")
+        time.sleep(pause)
+        client.send("\r\n")
+        assert client.read().status == 200
+    assert clients[0].get("/plain").status == 200
+    for client in clients:
+        assert client.is_closed()
+    assert site.served.statistics().idle_closed == closed + 2
+    assert not site.log.find(event="request.finished", status=408, client=clients[1].name)
+
+
 def test_keep_alive_timeout_0_ends_the_connection_after_each_response_and_says_so(
     crowded: Callable[..., Crowd],
 ) -> None:

@@ -172,7 +172,22 @@ def test_a_cut_response_of_http_1_0_is_reset_whatever_cut_it(streaming_client: C
     assert client.reset
 
 
-def test_an_early_response_to_an_unread_body_arrives_and_ends_the_connection(client: Client) -> None:
+@pytest.mark.parametrize("size", [1, 65536, 65537, 200_000, 6_000_000])
+def test_a_body_that_is_here_and_was_not_read_is_dropped_and_the_connection_goes_on(
+    client: Client, size: int
+) -> None:
+    smuggled = b"GET /raise HTTP/1.1\r\nHost: test\r\n\r\n"
+    body = (smuggled * (size // len(smuggled) + 1))[:size]
+    client.send(f"POST /ignore-body HTTP/1.1\r\nHost: test\r\nContent-Length: {size}\r\n\r\n".encode() + body)
+    client.send("GET /plain HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert client.read().body == b"ignored"
+    assert client.read().body == b"ok"
+
+
+def test_an_early_response_to_an_unread_body_arrives_and_ends_the_connection(
+    streaming_client: Client,
+) -> None:
+    client = streaming_client
     client.send("POST /ignore-body HTTP/1.1\r\nHost: test\r\nContent-Length: 6000000\r\n\r\n")
     client.send(b"x" * 6_000_000)
     answer = client.read()

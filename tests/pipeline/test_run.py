@@ -99,6 +99,21 @@ def test_close_is_called_exactly_once(client: Client, tmp_path, script: str) -> 
     assert mark.read_text() == "closed\n"
 
 
+@pytest.mark.parametrize("body", [b"", b"a", b"ab"])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_a_close_that_raises_is_logged_and_the_response_is_whole(
+    site: Site, client: Client, body: bytes, version: str
+) -> None:
+    answer = client.get(f"/close-raises?{body.decode()}", version=version)
+    assert (answer.status, answer.body, answer.complete) == (200, body, True)
+    record = site.record("/close-raises", protocol=f"HTTP/{version}")
+    assert record["outcome"] == "served"
+    said = site.log.wait_for("run.failed", request_id=record["request_id"])
+    assert (said["reason"], "in close" in said["traceback"]) == ("ValueError: raised by close", True)
+    if version == "1.1":
+        assert client.get("/plain").body == b"ok"
+
+
 def test_close_is_called_when_the_client_goes_away_in_the_middle(
     site: Site, client: Client, tmp_path
 ) -> None:
@@ -151,6 +166,29 @@ def test_without_buffering_a_body_that_stops_short_is_an_error_to_the_applicatio
     record = site.record("/read-then-raise")
     assert (record["outcome"], record["stage"]) == ("client_gone", "body")
     assert site.log.wait_for("run.input_lost", request_id=record["request_id"])
+
+
+@pytest.mark.parametrize(
+    ("framing", "sent", "rest"),
+    [
+        ("Content-Length: 100", "abc", ""),
+        ("Transfer-Encoding: chunked", "3\r\nabc\r\n", ""),
+        ("Transfer-Encoding: chunked", "3\r\nabc\r\n", "no size\r\n"),
+    ],
+    ids=["cut", "chunks cut", "malformed"],
+)
+def test_without_buffering_what_an_application_makes_of_half_a_body_is_not_passed_on(
+    start, framing: str, sent: str, rest: str
+) -> None:
+    site = start(request_buffering=False)
+    for number in range(10):
+        with Client(site.address) as client:
+            client.send(f"POST /read-swallowed?{number} HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n{sent}")
+            wait_until(lambda: len(site.log.find(event="pickup.claimed")) > number)  # noqa: B023
+            client.send(rest)
+            client.socket.shutdown(1)
+            assert client.read().status == 400
+            assert client.is_closed()
 
 
 def test_a_file_wrapper_is_sent_whole_without_being_read_into_memory(client: Client) -> None:

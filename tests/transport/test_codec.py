@@ -590,17 +590,40 @@ def test_an_error_may_follow_an_interim_response(make: type[Codec]) -> None:
 
 
 @both
+@pytest.mark.parametrize("cut", [False, True])
 @pytest.mark.parametrize(
-    "received", [HEAD, HEAD[:-2] + b"Host: b\r\n\r\n", HEAD[:-2] + b"b\n"], ids=["good", "bad", "worse"]
+    "received",
+    [
+        HEAD,
+        HEAD[:-2] + b"Host: b\r\n\r\n",
+        HEAD[:-2] + b"b\n",
+        b"HEAD / HTTP/2.0\r\n\r\n",
+        b"HEAD /#a HTTP/1.1\r\n\r\n",
+        b"\r\nHEAD  / HTTP/1.1\r\n\r\n",
+        b"HEAD /" + b"a" * 9000,
+    ],
+    ids=["good", "two Hosts", "no field", "version", "target", "line", "too long"],
 )
-def test_an_error_for_head_has_no_body(make: type[Codec], received: bytes) -> None:
+def test_an_error_for_head_has_no_body(make: type[Codec], received: bytes, cut: bool) -> None:
     codec = make(Limits())
-    codec.receive(received)
     with contextlib.suppress(Refused):
-        codec.next_request()
+        for piece in [received[i : i + 1] for i in range(len(received))] if cut else [received]:
+            codec.receive(piece)
+            codec.next_request()
     answer = codec.error_response(503, b"busy", fields=[("Retry-After", "1")], **ERROR)
     assert answer.endswith(b"Content-Length: 4\r\nConnection: close\r\n\r\n")
     assert b"\r\nRetry-After: 1\r\n" in answer
+
+
+@both
+def test_an_error_for_what_follows_head_has_a_body(make: type[Codec]) -> None:
+    codec = after(make, HEAD)
+    start(codec, 200, [])
+    codec.next_cycle()
+    codec.receive(b"GET /#a HTTP/1.1\r\n\r\n")
+    with pytest.raises(Refused):
+        codec.next_request()
+    assert codec.error_response(400, b"bad", **ERROR).endswith(b"\r\n\r\nbad")
 
 
 @both

@@ -131,10 +131,26 @@ def _respond(result: Any, responder: Responder, region: Region, clock: Clock) ->
         return
     try:
         _send_blocks(result, responder)
-    finally:
-        close = getattr(result, "close", None)
-        if close is not None:
-            close()
+    except BaseException:
+        _close(result)
+        raise
+    try:
+        _close(result)
+    except Exception as error:
+        # PEP 3333 has it called when the response is there: what goes wrong in it is logged, and costs the client nothing.
+        end_if_child(error)
+        _end(responder, region, clock)
+        raise
+    _end(responder, region, clock)
+
+
+def _close(result: Any) -> None:
+    close = getattr(result, "close", None)
+    if close is not None:
+        close()
+
+
+def _end(responder: Responder, region: Region, clock: Clock) -> None:
     region.leave()
     responder.end(clock())
 
@@ -157,7 +173,8 @@ def _report(error: BaseException, responder: Responder, clock: Clock, log: Logge
         log.error(
             "run.contract_broken" if broken else "run.failed", reason=summary, traceback=format_error(error)
         )
-    _fail(responder, summary, clock)
+    if not responder.ended:
+        _fail(responder, summary, clock)
 
 
 def _fail(responder: Responder, message: str, clock: Clock, timer: str = "") -> None:

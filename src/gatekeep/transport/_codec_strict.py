@@ -61,6 +61,7 @@ class StrictCodec:
 
     __slots__ = (
         "_answer",
+        "_asks_for_head",
         "_closed",
         "_data",
         "_decoder",
@@ -89,6 +90,7 @@ class StrictCodec:
         self._failure: Callable[[], RequestFailed] | None = None
         self._request = _HEAD
         self._head: Head | None = None
+        self._asks_for_head = False
         self._decoder: Decoder | None = None
         self._empty_line_taken = False
         self._answer = _AWAITED
@@ -152,6 +154,8 @@ class StrictCodec:
         try:
             head = self._scanner.scan(self._data, self._start)
         except Refused as refusal:
+            # Its request line may be what is refused, so that no head tells.
+            self._asks_for_head = self._data.startswith(b"HEAD ", self._start)
             self._condemn(partial(Refused, refusal.status, refusal.reason))
             raise
         if head is None:
@@ -296,7 +300,7 @@ class StrictCodec:
         if self._answer is not _AWAITED:
             raise WrongUse("an error in the place of a response that was started")
         head = self.head
-        with_body = head is None or head.method != "HEAD"
+        with_body = not self._asks_for_head and (head is None or head.method != "HEAD")
         answer = render_error(status, body, date=date, server=server, fields=fields, with_body=with_body)
         self._answer = _SENT
         return answer

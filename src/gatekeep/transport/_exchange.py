@@ -196,10 +196,11 @@ class Http1Exchange:
     def _is_last(self) -> bool:
         """Whether the connection ends with this response.
 
-        A response that overtakes the request's body ends it: the rest of the body may never come.
+        A response that overtakes the request's body ends it: the rest of the body may never come. What is here and was not taken
+        is dropped.
         """
         connection = self._connection
-        return connection.stopping or not connection.keep_alive or not self.body_complete
+        return connection.stopping or not connection.keep_alive or not self.body_arrived
 
     def write(self, data: bytes) -> None:
         """A piece of the response's body."""

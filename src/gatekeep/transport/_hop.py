@@ -200,9 +200,12 @@ class Hop:
         return True
 
     def abandon(self) -> None:
-        """Tell the worker that the request is void: its reads end, its sends fail; what it has sent is still read."""
-        self._channel.stop_writing()
+        """Tell the worker that the request is void: its sends fail, its reads end; what it has sent is still read.
+
+        In this order: a read that ends wakes it at once, and what it makes of that must not pass for a response.
+        """
         self._channel.stop_reading()
+        self._channel.stop_writing()
 
     def close(self) -> None:
         """Close the connection: the worker's reads end and its sends fail."""

@@ -259,10 +259,10 @@ class Http1Connection:
             codec.receive(data)
             if budget is not None:
                 budget.received(len(data), self.site.now())
-            if not self._busy and data:
+            if not self._busy and not codec.idle:
                 self._busy = True
                 self._began = self.site.now()
-            elif not data:
+            if not data:
                 if codec.idle:
                     return None
                 raise Refused(HTTPStatus.BAD_REQUEST, "the connection ended inside a request's head")
