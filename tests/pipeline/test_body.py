@@ -62,9 +62,25 @@ def test_bodies_of_every_size_arrive_whole(echo: Crowd, size: int, chunked: bool
         answer = client.post("/", body)
     seen = json.loads(answer.body)
     assert (seen["size"], seen["sha256"]) == (size, hashlib.sha256(body).hexdigest())
+    assert seen["environ"]["CONTENT_LENGTH"] == str(size), "Django would take the body for none"
+    assert "HTTP_TRANSFER_ENCODING" not in seen["environ"]
     record = echo.record_of(client)
     assert record["bytes_in"] == size
     assert client.post("/", b"again").status == 200, "the connection goes on"
+
+
+def test_the_length_of_a_chunked_body_that_is_not_buffered_is_not_known(loop: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        crowd = stack.enter_context(
+            Crowd(start_site(stack, "apps:echo", loop, request_buffering=False), tmp_path)
+        )
+        client = crowd.ask("/", "Transfer-Encoding: chunked", method="POST")
+        client.send("3\r\nabc\r\n0\r\n\r\n")
+        seen = json.loads(client.read().body)
+    assert seen["size"] == 3
+    assert "CONTENT_LENGTH" not in seen["environ"]
+    assert seen["environ"]["HTTP_TRANSFER_ENCODING"] == "chunked"
+    assert seen["environ"]["wsgi.input_terminated"] is True
 
 
 def test_an_upload_holds_no_worker_until_it_is_complete(crowded: Callable[..., Crowd]) -> None:

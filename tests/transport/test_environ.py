@@ -122,6 +122,15 @@ def test_a_chunked_body_has_none_and_says_why() -> None:
     assert environ["HTTP_TRANSFER_ENCODING"] == "chunked"
 
 
+def test_a_chunked_body_that_is_here_has_a_length_and_no_coding() -> None:
+    environ = built("Transfer-Encoding: chunked", "Content-Type: text/plain")
+    whole = _environ.with_length(environ, 7)
+    assert whole["CONTENT_LENGTH"] == "7"
+    assert environ == {key: value for key, value in whole.items() if key != "CONTENT_LENGTH"} | {
+        "HTTP_TRANSFER_ENCODING": "chunked"
+    }
+
+
 def test_without_a_body_neither_is_there() -> None:
     assert not {"CONTENT_LENGTH", "CONTENT_TYPE"} & built().keys()
 

@@ -15,6 +15,7 @@ from gatekeep._stages import Stage
 from gatekeep._statistics import Counters
 from gatekeep.settings._bind import Bind
 from gatekeep.settings._http import HttpSettings
+from gatekeep.transport import _environ
 from gatekeep.transport._accept import Room
 from gatekeep.transport._codec import Codec, Head, Limits
 from gatekeep.transport._codec_strict import StrictCodec
@@ -283,8 +284,11 @@ class Front:
             if user := environ.get("REMOTE_USER"):
                 exchange.record.note({"user": text_of(user)})
         dispatch = target.dispatch
-        if dispatch.buffers_requests and not exchange.body_arrived:
-            await self._receive_body(exchange, dispatch)
+        if dispatch.buffers_requests:
+            if not exchange.body_arrived:
+                await self._receive_body(exchange, dispatch)
+            if exchange.record.body_in and "CONTENT_LENGTH" not in environ:
+                environ = _environ.with_length(environ, exchange.record.body_in)
         hop = await dispatch.claim(exchange, environ, target.app)
         try:
             await relay(exchange, hop, self.host.clock, dispatch.socket_timeout, dispatch)
