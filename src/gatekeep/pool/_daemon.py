@@ -29,7 +29,7 @@ from gatekeep.lifecycle._triggers import Trigger
 from gatekeep.pool._announce import Farewell
 from gatekeep.pool._applications import Applications
 from gatekeep.pool._control import Control, Guard
-from gatekeep.pool._fork import became_child
+from gatekeep.pool._fork import became_child, take_signals
 from gatekeep.pool._listener import Listener
 from gatekeep.pool._loader import LoadError, import_scripts
 from gatekeep.pool._log import LogSocket, OutputStream, capture_output
@@ -157,8 +157,7 @@ def _install_signals(control: Control) -> None:
     TERM and INT shut down, USR1 evicts; the gateway is asked, which may be stopping itself. HUP is ignored, since people send
     it to every process that they find by name. What was blocked since the start is let through now.
     """
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, lambda number, _: control.signalled(number))
+    take_signals((signal.SIGTERM, signal.SIGINT, signal.SIGUSR1), control.signalled)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     faulthandler.register(signal.SIGUSR2, file=2, all_threads=True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP})
