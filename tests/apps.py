@@ -398,6 +398,23 @@ def _fork(environ, start_response, mark):
     return [b"forked"]
 
 
+def _end_a_child(environ, start_response, number):
+    """What `multiprocessing` does to the workers of a pool that is over."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(30)
+        os._exit(0)
+    os.kill(child, int(number))
+    deadline = time.monotonic() + 10
+    while (status := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    if status == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    _ok(start_response)
+    return [str(os.waitstatus_to_exitcode(status[1])).encode()]
+
+
 def _fork_and_print(environ, start_response, mark):
     """A child prints while the parent's other threads do."""
     child = os.fork()

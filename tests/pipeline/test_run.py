@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
@@ -221,6 +222,15 @@ def test_children_that_the_application_forks_end_with_its_code_and_never_serve(
         # The application does not wait for them, so they stay as zombies.
         wait_until(lambda: not any(map(is_alive, children)))
         assert slow.read().status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+def test_a_signal_that_ends_a_forked_child_is_not_taken_for_one_to_its_process(
+    site: Site, client: Client, number: signal.Signals
+) -> None:
+    for _ in range(10):
+        assert client.get(f"/end-a-child?{number:d}").body == str(-number).encode()
+    assert len(site.log.find(event="process.started")) == 2  # those of the beginning
 
 
 def test_a_child_that_is_forked_while_others_log_can_log(site: Site) -> None:
