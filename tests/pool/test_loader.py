@@ -194,3 +194,14 @@ def test_what_a_modules_own_getattr_raises_is_the_applications_fault(write: Writ
     error = failure("site_n:made")
     assert str(error) == "site_n:made failed to load: RuntimeError: made"
     assert "in __getattr__" in error.traceback
+
+
+@pytest.mark.parametrize("name", ["function", "instance"])
+def test_an_asgi_application_is_named_as_such(write: Write, name: str) -> None:
+    write(
+        "site_asgi.py",
+        "async def function(scope, receive, send): pass\n"
+        "class Site:\n    async def __call__(self, scope, receive, send): pass\n"
+        "instance = Site()\n",
+    )
+    assert "is an ASGI application" in str(failure(f"site_asgi:{name}"))

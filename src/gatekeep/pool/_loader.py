@@ -4,6 +4,7 @@ the gateway's process."""
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import re
 import sys
@@ -48,6 +49,11 @@ def load(target: AppTarget, separate: str = "") -> Application:
         found = _call_factory(found, target)
     if not callable(found):
         raise LoadError(f"{target} is not callable: it is of type {type(found).__name__}")
+    called = found if isinstance(found, type) else type(found).__call__
+    if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(called):
+        raise LoadError(
+            f"{target} is an ASGI application; WSGI is served here: wrap it in a2wsgi.ASGIMiddleware"
+        )
     return found  # type: ignore[no-any-return]
 
 
