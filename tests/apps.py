@@ -12,7 +12,6 @@ import os
 import re
 import resource
 import select
-import shlex
 import signal
 import socket
 import subprocess
@@ -446,19 +445,12 @@ def _hold_gil(environ, start_response, seconds):
     return [b"held"]
 
 
-def _hold_gil_and_note(environ, start_response, note_and_gate):
-    """Keeps the GIL until the file is there, for half a minute at most, and says in another one that it has it."""
-    note, gate = map(shlex.quote, note_and_gate.split(","))
-    command = f"touch {note}; for n in $(seq 300); do [ -e {gate} ] && break; sleep 0.1; done"
-    ctypes.PyDLL(None).system(command.encode())
-    _ok(start_response)
-    return [str(os.getpid()).encode()]
-
-
 def _hold_gil_for_pipe(environ, start_response, path):
-    """Keeps the GIL until somebody opens the named pipe for writing."""
+    """Keeps the GIL until somebody who has opened the named pipe for writing, which waits for us, closes it."""
     libc = ctypes.PyDLL(None)
-    libc.close(libc.open(path.encode(), os.O_RDONLY))
+    pipe = libc.open(path.encode(), os.O_RDONLY)
+    libc.read(pipe, ctypes.create_string_buffer(1), 1)
+    libc.close(pipe)
     _ok(start_response)
     return [b"held"]
 

@@ -20,8 +20,9 @@ TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))
 
 from gatekeep import Gateway, Served, Settings  # noqa: E402
+from gatekeep.lifecycle import _drain  # noqa: E402
 from gatekeep.testing._capture import Events  # noqa: E402
-from gatekeep.transport import _http1  # noqa: E402
+from gatekeep.transport import _admission, _http1  # noqa: E402
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a shell's background job; the programs that tests start would ignore it, too, and not end at Ctrl-C.
@@ -168,6 +169,18 @@ def start(loop: str) -> Iterator[Callable[..., Site]]:
     """Start sites of the test's own, on each event loop."""
     with ExitStack() as stack:
         yield lambda app="apps:scripted", **options: start_site(stack, app, loop, **options)
+
+
+@pytest.fixture
+def never_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests wait in turn, however long: on a busy machine the second is over soon after which the newest are first."""
+    monkeypatch.setattr(_admission, "LATE", 1000.0)
+
+
+@pytest.fixture
+def long_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is told to end is killed half a minute later: on a busy machine its last second may not be enough."""
+    monkeypatch.setattr(_drain, "LAST_WORDS", 30.0)
 
 
 @pytest.fixture

@@ -110,9 +110,8 @@ class Group:
 
     def oldest_offer(self, now: float) -> float:
         """Since when the oldest request stands unclaimed; `now` where there is none."""
-        for (
-            hop
-        ) in self.standing:  # one step for other threads that ask, where a look and then a `next` are two
+        # One step for other threads that ask, where a look and then a `next` are two.
+        for hop in self.standing:
             return hop.since
         return now
 

@@ -245,10 +245,8 @@ def test_the_site_behind_nginx(tmp_path: Path) -> None:
     folder, port = tmp_path / "site", str(free_port())
     shutil.copytree(EXAMPLES / "11_nginx", folder)
     application = folder / "site.py"
-    quick, slow = (
-        "time.sleep(0.5)",
-        "time.sleep(3)",
-    )  # so that no pause of ours hides those between the events
+    # So that no pause of ours hides those between the events.
+    quick, slow = ("time.sleep(0.5)", "time.sleep(3)")
     assert quick in application.read_text()
     application.write_text(application.read_text().replace(quick, slow))
     configuration = folder / "nginx.conf"

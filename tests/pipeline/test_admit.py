@@ -82,12 +82,6 @@ def test_whoever_waits_is_let_in_when_a_place_is_free_and_not_at_the_next_try(
     assert {client.read().status for client in waiting} == {200}
 
 
-@pytest.fixture
-def never_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No wait is too long: a second is over soon on a busy machine."""
-    monkeypatch.setattr(_admission, "LATE", 1000.0)
-
-
 @pytest.mark.usefixtures("never_late")
 def test_while_the_wait_is_not_too_long_all_are_served_in_the_order_of_arrival(
     crowded: Callable[..., Crowd],
@@ -138,9 +132,8 @@ def taken_back(
     """Requests of which most were in the backlog for so many seconds, and now wait for a place in it: that was too long."""
     hold = crowd.hold()
     with monkeypatch.context() as patch:
-        patch.setattr(
-            _admission, "LATE", 1000.0
-        )  # or some would be too late for the backlog on a busy machine
+        # Or some would be too late for the backlog on a busy machine.
+        patch.setattr(_admission, "LATE", 1000.0)
         clients = [crowd.note(name) for name in names[:-1]]
         crowd.wait_standing(len(clients))
     wait_until(lambda: crowd.site.served.statistics().oldest > after)

@@ -26,7 +26,6 @@ from crowd import Guest
 from gatekeep import CannotStart, Gateway, GroupSettings, Settings, _hooks
 from gatekeep.settings._bind import parse_bind
 from gatekeep.settings._mount import MountSettings
-from gatekeep.transport import _admission
 
 Start = Callable[..., Site]
 App = Callable[..., Any]
@@ -401,11 +400,9 @@ def test_all_threads_stuck_means_that_whoever_comes_waits(start: Start, gate: Ga
             client.close()
 
 
+@pytest.mark.usefixtures("never_late")
 @pytest.mark.parametrize("backlog", [10, 200])
-def test_those_who_wait_are_served_in_their_order(
-    start: Start, gate: Gate, backlog: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_admission, "LATE", 1000.0)  # else the newest come first, once that takes too long
+def test_those_who_wait_are_served_in_their_order(start: Start, gate: Gate, backlog: int) -> None:
     site = start(gate, threads=2, listen_backlog=backlog)
     clients = []
     for number in range(100):

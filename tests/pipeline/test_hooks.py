@@ -16,7 +16,6 @@ import pytest
 from client import Client
 from conftest import TESTS, Site, start_site, wait_until
 from crowd import complete_lines
-from gatekeep.lifecycle import _drain
 from served import serve
 
 Start = Callable[..., Site]
@@ -293,12 +292,8 @@ def test_a_subscriber_that_fails_at_the_end_hinders_nobody(start: Start, told: T
     assert len(site.log.find(event="hook.failed", told="process_stopping")) == (how != "fork")
 
 
-def test_one_that_hangs_at_the_end_is_waited_for_within_the_processes_time(
-    start: Start, told: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        _drain, "LAST_WORDS", 30.0
-    )  # on a busy machine its last second may be too short for it
+@pytest.mark.usefixtures("long_last_words")
+def test_one_that_hangs_at_the_end_is_waited_for_within_the_processes_time(start: Start, told: Told) -> None:
     site = start(env=("MISBEHAVE=hang",), graceful_timeout=1, shutdown_timeout=1)
     began = time.monotonic()
     site.served.reload()

@@ -565,9 +565,8 @@ def test_who_kills_the_only_process_again_and_again_loses_what_it_runs_and_nothi
 def test_idle_processes_end_and_the_next_request_starts_one(
     begin: Start, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        _sleep, "CROWDED", 3.0
-    )  # else another one is woken where the first is slow to claim the request
+    # Else another one is woken where the first is slow to claim the request.
+    monkeypatch.setattr(_sleep, "CROWDED", 3.0)
     site = begin(processes=processes, inactivity_timeout=0.7)
     for turn in range(1, 3):
         site.log.wait_for("group.sleeping", asleep=processes, count=turn)

@@ -119,9 +119,8 @@ def test_a_good_request_behind_a_bad_one_never_reaches_the_application(
     mark = tmp_path / "mark"
     bad, _ = REFUSED[name]
     refused(site, client, bad + request(f"GET /mark?{mark} HTTP/1.1"))
-    with Client(
-        site.address
-    ) as another:  # one process of three threads: it would have run by now, or be on its way
+    # One process of three threads: it would have run by now, or be on its way.
+    with Client(site.address) as another:
         another.get("/plain")
     wait_until(lambda: site.served.statistics().in_flight == 0)
     assert not mark.exists()

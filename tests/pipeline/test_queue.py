@@ -15,8 +15,6 @@ from client import Answer, Client
 from conftest import Site, start_site, wait_until
 from crowd import Crowd, crowds, stranger
 from gatekeep._frames import frame
-from gatekeep.lifecycle import _drain
-from gatekeep.transport import _admission
 from gatekeep.transport._wire import Kind
 
 
@@ -87,12 +85,8 @@ def test_a_process_that_dies_is_replaced(start) -> None:
         assert client.get("/plain").status == 200
 
 
-def test_requests_that_wait_in_the_backlog_survive_the_death_of_the_only_process(
-    start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        _admission, "LATE", 1000.0
-    )  # else they would wait elsewhere, once that takes too long
+@pytest.mark.usefixtures("never_late")
+def test_requests_that_wait_in_the_backlog_survive_the_death_of_the_only_process(start) -> None:
     site = start(processes=1, threads=1)
     (pid,) = site.served.statistics().processes
     running, lost = ask_in_threads(site, "/sleep?30", 1)
@@ -233,12 +227,8 @@ def test_a_group_folder_is_private_and_nothing_of_it_is_left() -> None:
     assert not os.path.exists(folder)
 
 
-def test_a_process_that_is_told_to_end_by_a_stranger_is_replaced_within_shutdown_timeout(
-    start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        _drain, "LAST_WORDS", 30.0
-    )  # on a busy machine its last second may be too short for it
+@pytest.mark.usefixtures("long_last_words")
+def test_a_process_that_is_told_to_end_by_a_stranger_is_replaced_within_shutdown_timeout(start) -> None:
     site = start(processes=1, shutdown_timeout=1.0)
     (pid,) = site.served.statistics().processes
     running, lost = ask_in_threads(site, "/sleep?30", 1)

@@ -438,9 +438,8 @@ def test_the_clock_stands_still_while_a_slow_client_sends_and_goes_on_afterwards
     began = time.monotonic()
     for letter in b"abcdef":
         time.sleep(0.6)
-        uploading = (
-            time.monotonic() - began
-        )  # at least: to send, or to come back from there, may take a while
+        # At least: to send, or to come back from there, may take a while.
+        uploading = time.monotonic() - began
         # Before the last one is sent: after it the clock goes on.
         assert not crowd.site.log.find(event="run.interrupted"), "interrupted while its client was slow"
         client.send(bytes([letter]))

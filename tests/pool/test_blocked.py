@@ -716,9 +716,8 @@ def waits_seen_slowly(call: _syscalls.Call) -> list[_syscalls.Wait]:
 def test_a_bystanders_connection_is_never_shut(
     timeout: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        _blocked, "owner_of_peer", lambda sock: 0
-    )  # pairs stand for connections to others: they are quick
+    # Pairs stand for connections to others: they are quick.
+    monkeypatch.setattr(_blocked, "owner_of_peer", lambda sock: 0)
     hostile = Hostile(timeout)
     shuts = 0
     deadline = time.monotonic() + 3

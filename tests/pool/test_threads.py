@@ -342,9 +342,8 @@ def test_the_scoreboard_shows_how_many_run(path: str, make: Make) -> None:
 def test_a_busy_process_leaves_work_to_an_idle_one(
     path: str, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        _threads, "GIVE_WAY", PROMPT
-    )  # as long as a busy machine may keep the idle one from it
+    # As long as a busy machine may keep the idle one from it.
+    monkeypatch.setattr(_threads, "GIVE_WAY", PROMPT)
     busy, idle = make(5, 2), make(5, 2, start=False)
     slow = Client(path, SLOW)
     busy.wait_slow()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -100,9 +101,9 @@ def test_an_idle_process_gets_the_work_while_the_other_is_busy(site: Site) -> No
 
 def test_nobody_waits_for_a_process_that_cannot_run_at_all(site: Site, tmp_path: Path) -> None:
     """A C extension that keeps the GIL: the process accepts nothing, so the other one does."""
-    note, gate = tmp_path / "note", tmp_path / "gate"
-    with Busy(site, f"/hold-gil-and-note?{note},{gate}") as busy:
-        wait_until(note.exists)
-        answered = ask(site, 50, "/sleep?0")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with Busy(site, f"/hold-gil-for-pipe?{pipe}") as busy:
+        with pipe.open("w"):
+            answered = ask(site, 50, "/sleep?0")
         assert answered[busy] == 0
-        gate.touch()

@@ -149,9 +149,8 @@ def test_no_request_fails_while_another_gateway_takes_over(tmp_path: Path, loop:
             wait_until(lambda: all(asker.pids for asker in askers))
             os.kill(server.pid, signal.SIGUSR2)
             _see_replaced(server)
-            wait_until(
-                lambda: all(asker.pids - before for asker in askers)
-            )  # the new gateway's processes have served
+            # The new gateway's processes have served.
+            wait_until(lambda: all(asker.pids - before for asker in askers))
         assert [asker.failures for asker in askers] == [[]] * 6
         assert (tmp_path / "site.sock").exists(), "the new gateway listens there"
         _stop_successor(server)

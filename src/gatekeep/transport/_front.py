@@ -426,9 +426,8 @@ class Front:
             name = request_name(record.number)
             self._log.debug("respond.finished", request_id=name, bytes_out=record.body_out)
         self._counters.count(record)
-        self._counters.in_flight -= (
-            1  # another thread may ask: what is not in flight any more has been counted
-        )
+        # Another thread may ask: what is not in flight any more has been counted.
+        self._counters.in_flight -= 1
         if is_probe:  # they come every few seconds for ever
             if self._says_debug:
                 self._log.debug("request.finished", **record.fields())
