@@ -169,7 +169,7 @@ def test_reload_replaces_the_processes() -> None:
     with serving("apps:pid") as server:
         before = get(server.url).text
         assert server.reload() == 1
-        server.wait_for_event("process.exited", pid=int(before))
+        server.wait_for_event("process.exited", pid=int(before), timeout=60)
         assert get(server.url).text != before
 
 
